@@ -1,0 +1,285 @@
+"""Every setting of the service: one typed place, read once at the start.
+
+Names are environment variables with the prefix `ULTRAVOX_`; the same names without the
+prefix, in lower case, may stand in `ultravox.toml` (or the file `ULTRAVOX_CONFIG`
+names).  The environment wins over the file.  Secrets are taken from either, and are
+never shown.  `load()` reports every mistake at once, before any port is opened.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+PREFIX = "ULTRAVOX_"
+DEFAULT_MODEL = "fixie-ai/ultravox-v0_5-llama-3_1-8b"
+_FILE_VARIABLE = PREFIX + "CONFIG"
+_DEFAULT_FILE = "ultravox.toml"
+Port = Annotated[int, Field(ge=0, le=65535)]  # 0: the system picks one (tests)
+
+
+class ConfigError(Exception):
+    """The settings are wrong; `problems` holds one line for each mistake."""
+
+    code = "config_invalid"
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Settings(BaseSettings):
+    """All settings, validated; frozen once read."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=False
+    )
+
+    # --- HTTP: health, REST chat, docs ---
+    host: str = Field("0.0.0.0", description="address of the HTTP port")
+    port: Port = Field(8000, description="HTTP port: health, chat, docs")
+    api_keys: SecretStr = Field(
+        SecretStr(""), description="keys for REST users: name:key, comma separated"
+    )
+    auth: Literal["auto", "off"] = Field(
+        "auto", description="auto: a key is asked of every address but loopback"
+    )
+    cors_origins: str = Field("", description="browser origins allowed, comma list")
+    tls_certificate: Path | None = Field(None, description="PEM file for HTTPS")
+    tls_key: Path | None = Field(None, description="private key of that certificate")
+
+    # --- the model ---
+    model: str = Field("", description="directory or hub id; empty: see README")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="number format of the weights"
+    )
+    engine: Literal["local", "openai", "scripted"] = Field(
+        "local", description="local: in this service; openai: ULTRAVOX_ENGINE_URL"
+    )
+    engine_url: str = Field("", description="OpenAI-compatible servers, comma list")
+    engine_api_key: SecretStr = Field(SecretStr(""), description="key for those")
+    max_context_tokens: int = Field(
+        4096, ge=256, le=131_072, description="a dialogue's length in tokens"
+    )
+    max_new_tokens: int = Field(
+        150, ge=1, le=4096, description="length limit of one spoken reply"
+    )
+
+    # --- voices ---
+    tts: Literal["auto", "espeak", "piper", "openai"] = Field(
+        "auto", description="auto: piper when a voice is given, else espeak"
+    )
+    tts_voice: str = Field("", description="voice name, or the piper voice file")
+    tts_url: str = Field("", description="server with /v1/audio/speech for openai")
+    tts_workers: int = Field(2, ge=1, le=64, description="synthesiser processes")
+    tts_speed_wpm: int = Field(165, ge=80, le=400, description="words a minute")
+    language: str = Field("en-us", description="default language of the bot")
+
+    # --- telephony ---
+    agi_host: str = Field("0.0.0.0", description="address of the FastAGI port")
+    agi_port: Port = Field(4573, description="FastAGI port")
+    audiosocket_host: str = Field("0.0.0.0", description="address of the audio port")
+    audiosocket_port: Port = Field(
+        9092, description="audio port: AudioSocket and file transfer", **_PORT
+    )
+    audiosocket_advertise: str = Field(
+        "", description="HOST or HOST:PORT that Asterisk is told to connect to"
+    )
+    media: Literal["auto", "audiosocket", "recorded_turns"] = Field(
+        "auto", description="how the caller's audio comes: auto probes each dialer"
+    )
+    shared_dir: Path | None = Field(
+        None, description="folder that bot and Asterisk both see, same path"
+    )
+    asterisk_dir: str = Field(
+        "/tmp",  # noqa: S108 - on the dialer; file names there are unguessable
+        description="folder on the Asterisk host for prompts and recordings "
+        "when there is no shared folder",
+    )
+    max_calls: int = Field(40, ge=1, le=1000, description="calls at once")
+    allowed_dialers: str = Field(
+        "", description="addresses that may use the AGI and audio ports; empty: any"
+    )
+
+    # --- the conversation ---
+    campaigns_dir: Path = Field(Path("campaigns"), description="bot personas")
+    sounds_dir: Path = Field(Path("sounds"), description="recorded prompts")
+    vad: Literal["silero", "webrtc"] = Field("silero", description="speech detector")
+    endpoint_ms: int = Field(
+        600, ge=200, le=3000, description="silence that ends the caller's turn"
+    )
+    barge_in: bool = Field(True, description="the caller may interrupt the bot")
+    no_input_s: float = Field(
+        7.0, ge=1, le=120, description="silence before the bot asks again"
+    )
+    max_call_s: float = Field(
+        900.0, ge=10, le=86_400, description="length limit of one call"
+    )
+    first_audio_timeout_s: float = Field(
+        8.0, ge=0.5, le=120, description="longest wait for a reply to begin"
+    )
+
+    # --- the service ---
+    api_url: str = Field(
+        "", description="running sidecars, comma list; empty: start one here"
+    )
+    api_key: SecretStr = Field(
+        SecretStr(""), description="key the phone half shows to those sidecars"
+    )
+    data_dir: Path = Field(Path("data"), description="records, recordings, state")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO")
+    log_format: Literal["text", "json"] = Field("text")
+    drain_s: float = Field(
+        30.0, ge=0, le=3600, description="time calls get to end on SIGTERM"
+    )
+
+    # --- VICIdial ---
+    vicidial_url: str = Field("", description="https://dialer (agc and vicidial below)")
+    vicidial_user: str = Field("", description="API user")
+    vicidial_password: SecretStr = Field(SecretStr(""), description="its password")
+
+    @field_validator("language")
+    @classmethod
+    def _language_tag(cls, value: str) -> str:
+        if not value or not value.replace("-", "").isalnum() or len(value) > 20:
+            raise ValueError("a language tag such as en-us is wanted")
+        return value.lower()
+
+    @field_validator("audiosocket_advertise")
+    @classmethod
+    def _advertise(cls, value: str) -> str:
+        # a comma or space would end the argument of EXEC AudioSocket
+        if any(c in value for c in ", \t\r\n\"'"):
+            raise ValueError("HOST or HOST:PORT is wanted, without spaces or commas")
+        return value
+
+    @field_validator("asterisk_dir")
+    @classmethod
+    def _plain_path(cls, value: str) -> str:
+        # it is pasted into a shell line on the Asterisk host
+        if not value.startswith("/") or not all(
+            c.isalnum() or c in "/._-" for c in value
+        ):
+            raise ValueError("an absolute path of letters, digits, / . _ - is wanted")
+        return value.rstrip("/") or "/"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # load() merges environment and file itself, to name each mistake's origin
+        return (init_settings,)
+
+
+def load(
+    environ: Mapping[str, str] | None = None, path: Path | None = None
+) -> Settings:
+    """Read the settings from the environment and the optional file.
+
+    Raises:
+        ConfigError: with every unknown name and every bad value.
+    """
+    environ = os.environ if environ is None else environ
+    problems: list[str] = []
+    named = environ.get(_FILE_VARIABLE)
+    file = path or Path(named or _DEFAULT_FILE)
+    values, origin = _from_file(file, must_exist=bool(path or named), problems=problems)
+    for name, text in environ.items():
+        if not name.startswith(PREFIX) or name == _FILE_VARIABLE:
+            continue
+        key = name[len(PREFIX) :].lower()
+        if key not in Settings.model_fields:
+            problems.append(f"{name}: unknown setting{_did_you_mean(key, PREFIX)}")
+            continue
+        values[key], origin[key] = text, name
+    try:
+        settings = Settings(**values)
+    except ValidationError as exc:
+        problems += [_explain(error, origin) for error in exc.errors()]
+    else:
+        problems += _cross_checks(settings)
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def _from_file(
+    file: Path, *, must_exist: bool, problems: list[str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Values of the TOML file and where each came from; mistakes go to `problems`."""
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if must_exist:
+            problems.append(f"{file}: no such settings file")
+        return {}, {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        problems.append(f"{file}: cannot be read: {exc}")
+        return {}, {}
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in Settings.model_fields:
+            problems.append(f"{file}: {key}: unknown setting{_did_you_mean(key, '')}")
+        else:
+            values[key] = value
+    return values, {key: f"{file}: {key}" for key in values}
+
+
+def _did_you_mean(key: str, prefix: str) -> str:
+    close = difflib.get_close_matches(key, Settings.model_fields, n=1)
+    if not close:
+        return ""
+    return f" (did you mean {prefix}{close[0].upper() if prefix else close[0]}?)"
+
+
+def _explain(error: Any, origin: Mapping[str, str]) -> str:
+    key = str(error["loc"][0]) if error["loc"] else "?"
+    field = Settings.model_fields.get(key)
+    secret = field is not None and field.annotation is SecretStr
+    shown = "" if secret else f" (got {error['input']!r})"
+    return f"{origin.get(key, key)}: {error['msg']}{shown}"
+
+
+def _cross_checks(settings: Settings) -> list[str]:
+    problems = []
+    if settings.engine == "openai" and not settings.engine_url:
+        problems.append("ULTRAVOX_ENGINE=openai needs ULTRAVOX_ENGINE_URL")
+    if settings.tts == "openai" and not settings.tts_url:
+        problems.append("ULTRAVOX_TTS=openai needs ULTRAVOX_TTS_URL")
+    if bool(settings.tls_certificate) != bool(settings.tls_key):
+        problems.append(
+            "ULTRAVOX_TLS_CERTIFICATE and ULTRAVOX_TLS_KEY are needed together"
+        )
+    if settings.vicidial_url and not (
+        settings.vicidial_user and settings.vicidial_password.get_secret_value()
+    ):
+        problems.append(
+            "ULTRAVOX_VICIDIAL_URL needs ULTRAVOX_VICIDIAL_USER and _PASSWORD"
+        )
+    ports = [settings.port, settings.agi_port, settings.audiosocket_port]
+    taken = [port for port in ports if port and ports.count(port) > 1]
+    if taken:
+        problems.append(f"port {taken[0]} is set for two listeners")
+    return problems
+
+
+def comma_list(text: str) -> list[str]:
+    """The parts of a comma separated setting, without blanks."""
+    return [part.strip() for part in text.split(",") if part.strip()]
