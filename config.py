@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     agi_port: Port = Field(4573, description="FastAGI port")
     audiosocket_host: str = Field("0.0.0.0", description="address of the audio port")
     audiosocket_port: Port = Field(
-        9092, description="audio port: AudioSocket and file transfer", **_PORT
+        9092, description="audio port: AudioSocket and file transfer"
     )
     audiosocket_advertise: str = Field(
         "", description="HOST or HOST:PORT that Asterisk is told to connect to"
