@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Every check of the project; see --help.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+usage() {
+  cat <<'TEXT'
+usage: ./run_tests.sh [--fast] [PYTEST-OPTION...]
+
+Runs ruff, ruff format, mypy --strict and pytest; fails if one of them fails.
+
+  --fast            leave out what is marked slow or asterisk (under three minutes)
+  PYTEST-OPTION...  handed to pytest, e.g. tests/model -k resample -x
+
+The full run places real calls through Asterisk 16 and 22, which it unpacks into
+build/ from Debian's packages (no root; about 160 MB to fetch, once). Where that
+cannot be done those tests are skipped with the reason; with CI=true they fail.
+
+.venv is prepared by ./start_server.sh --setup and gets requirements-dev.txt on
+top, again only when one of the files changed. If Python or its venv module is
+missing, root installs them with apt-get; anybody else is told the command.
+TEXT
+}
+
+readonly STAMP=.venv/.requirements-dev-installed
+
+prepare_runtime() {
+  local status=0
+  ./start_server.sh --setup || status=$?
+  if [ "$status" -eq 3 ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    echo "run_tests.sh: installing python3 and python3-venv with apt-get" >&2
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+      python3 python3-venv
+    status=0
+    ./start_server.sh --setup || status=$?
+  fi
+  return "$status"
+}
+
+# The runtime stamp is part of it: a rebuilt .venv has lost the tools as well.
+wanted_stamp() {
+  cat requirements-dev.txt .venv/.requirements-installed | sha256sum | cut -d' ' -f1
+}
+
+prepare_tools() {
+  if [ -r "$STAMP" ] && [ "$(wanted_stamp)" = "$(cat "$STAMP")" ]; then return; fi
+  echo "run_tests.sh: installing requirements-dev.txt into .venv" >&2
+  rm -f "$STAMP"
+  .venv/bin/python -m pip install --disable-pip-version-check --no-input --quiet \
+    -r requirements-dev.txt
+  wanted_stamp >"$STAMP.new"
+  mv "$STAMP.new" "$STAMP"
+}
+
+failed=()
+check() { # NAME COMMAND...
+  local name=$1 began=$SECONDS
+  shift
+  echo "== $name" >&2
+  if "$@"; then
+    echo "== $name: ok, $((SECONDS - began)) s" >&2
+  else
+    echo "== $name: FAILED, $((SECONDS - began)) s" >&2
+    failed+=("$name")
+  fi
+}
+
+selection=()
+case ${1:-} in
+  -h | --help)
+    usage
+    exit 0
+    ;;
+  --fast)
+    selection=(-m "not slow and not asterisk")
+    shift
+    ;;
+esac
+
+prepare_runtime
+prepare_tools
+
+export PYTHONDONTWRITEBYTECODE=1
+check "ruff" .venv/bin/ruff check .
+check "ruff format" .venv/bin/ruff format --check .
+check "mypy" .venv/bin/mypy --strict .
+check "pytest" .venv/bin/python -m pytest "${selection[@]}" "$@"
+
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "run_tests.sh: failed: ${failed[*]} (${SECONDS} s)" >&2
+  exit 1
+fi
+echo "run_tests.sh: everything passed (${SECONDS} s)" >&2
