@@ -3,11 +3,11 @@
     SpeechError                  anything the speech half reports; has a `code`
       SpeechOverloaded           no room now; the caller hears a hold prompt or a person
         EngineOverloaded         the engine's slots and its waiting line are full
-      SpeechUnavailable          sidecar down, engine stopped, or an answer came too late
+      SpeechUnavailable          sidecar down, engine stopped, or answer too late
       ModelLoadError             weights, config or tokenizer cannot be used; names what
       InvalidRequest             the request itself makes no sense
         InvalidAudio             empty, too long, not finite, or not audio at all
-        ContextTooLong           dialogue and reply do not fit the context; names the limit
+        ContextTooLong           dialogue and reply do not fit; names the limit
       GenerationFailed           a step of the model failed for this request
       SynthesisFailed            text could not be turned into speech
 
@@ -17,6 +17,8 @@ by class, where the cause is known.
 
 This module imports nothing, so the telephone half may use it.
 """
+# The names follow the tree above, which the telephone half shares.
+# ruff: noqa: N818
 
 from __future__ import annotations
 
