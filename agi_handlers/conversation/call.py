@@ -1,0 +1,447 @@
+"""One conversation: carries out what turn-taking decides, and decides nothing itself.
+
+    leg.events() ─▶ ear ─▶ TurnTaking ─▶ actions ─▶ session.reply / leg.play / leg.stop
+
+One TaskGroup a call: the listener, a timer, and for each thing the bot says a task that
+streams it and one that settles it.  The last action, `Finish`, ends the group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import assert_never, cast
+
+from agi_handlers.audio_leg.leg import (
+    AudioLeg,
+    CallerAudio,
+    CallerKey,
+    CallerPaused,
+    LegClosed,
+    PlaybackFinished,
+)
+from agi_handlers.conversation.outcome import CallOutcome
+from agi_handlers.conversation.turn_taking import (
+    Action,
+    Finish,
+    Forget,
+    Listen,
+    PhraseName,
+    PlayPrompt,
+    Release,
+    Say,
+    Settle,
+    StopPlayback,
+    Think,
+    TurnTaking,
+)
+from model.audio.frames import RATE_HZ, SAMPLES_PER_MS
+from model.audio.prompts import Prompt
+from model.errors import SpeechError, SpeechOverloaded, SpeechUnavailable
+from model.speech import (
+    ReplyAction,
+    ReplyAudio,
+    ReplyDone,
+    ReplyEvent,
+    ReplyText,
+    SpeechSession,
+    UserTurn,
+    Utterance,
+)
+from model.vad.endpointing import (
+    SpeechEnded,
+    SpeechEvent,
+    SpeechResumed,
+    SpeechStarted,
+    SpeechSuspectedEnd,
+    SpeechTooLong,
+)
+from model.vad.listener import CallerEar
+from telemetry import (
+    BARGE_IN_STOP,
+    BARGE_INS,
+    ERRORS,
+    RESPONSE_DELAY,
+    TURNS,
+    fields,
+)
+
+logger = logging.getLogger(__name__)
+
+_SETTLE_TIMEOUT_S = 2.0  # the speech half only has to take note
+
+
+class _Ended(Exception):
+    """Ends the call's task group; caught in `run`, nowhere else."""
+
+
+@dataclass(slots=True)
+class _Speaking:
+    """One thing the bot says, from its computation to its settling."""
+
+    turn: int
+    events: AsyncIterator[ReplyEvent]
+    is_reply: bool
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    fate: asyncio.Future[Settle | Forget] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    speech_ended_s: float | None = None
+    """When the caller's speech ended, on the loop's clock; None: no such moment."""
+    has_audio: bool = False
+    action_names: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class CallParts:
+    """What a conversation needs of the world around it."""
+
+    leg: AudioLeg
+    ear: CallerEar
+    session: SpeechSession
+    phrases: Mapping[PhraseName, str]
+    prompts: Mapping[str, Prompt]
+    transfer_targets: Mapping[str, str] = field(default_factory=dict)
+
+
+class Call:
+    """A running conversation."""
+
+    def __init__(self, parts: CallParts, turn_taking: TurnTaking) -> None:
+        self._parts = parts
+        self._machine = turn_taking
+        self._speaking: dict[int, _Speaking] = {}
+        self._last_settled: asyncio.Event | None = None
+        self._outcome: CallOutcome | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_ms: int | None = None
+        self._finished = asyncio.Event()
+        self._filler_ms = 0
+        self._speech_started_s = 0.0
+        self.num_turns = 0
+        self.num_barge_ins = 0
+
+    async def run(self) -> CallOutcome:
+        """Hold the conversation until it ends, whatever ends it."""
+        self._loop = asyncio.get_running_loop()
+        self._zero_s = self._loop.time()
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(self._listen())
+                self._act(self._machine.on_answered(self._now_ms()))
+                await self._finished.wait()
+                await self._settle_the_rest()
+                raise _Ended
+        except* _Ended:
+            pass
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+        assert self._outcome is not None
+        return self._outcome
+
+    def shut_down(self) -> None:
+        """The service ends: hand the caller over now."""
+        self._act(self._machine.on_shutdown(self._now_ms()))
+
+    # --- hearing ---
+
+    async def _listen(self) -> None:
+        leg, ear, machine = self._parts.leg, self._parts.ear, self._machine
+        async for event in leg.events():
+            match event:
+                case CallerAudio(pcm16):
+                    ear.bot_is_talking = machine.is_bot_talking
+                    self._hear(ear.feed(pcm16))
+                case CallerPaused():
+                    self._hear(ear.force_end())
+                    self._act(machine.on_caller_paused(self._now_ms()))
+                case CallerKey(key):
+                    logger.info("key_pressed", extra=fields(key="*"))
+                    self._act(machine.on_key(self._now_ms(), key, self._heard_ms()))
+                case PlaybackFinished():
+                    self._act(machine.on_playback_finished(self._now_ms()))
+                case LegClosed(reason, detail):
+                    logger.info(
+                        "leg_closed", extra=fields(reason=reason, detail=detail)
+                    )
+                    self._act(machine.on_leg_closed(reason, detail))
+                    return
+                case _:
+                    assert_never(event)
+
+    def _hear(self, events: Sequence[SpeechEvent]) -> None:
+        machine, ear = self._machine, self._parts.ear
+        for event in events:
+            now_ms = self._now_ms()
+            match event:
+                case SpeechStarted(started, decided):
+                    self._speech_started_s = self._loop.time() - _seconds(
+                        ear.samples_heard - started
+                    )
+                    was_talking = machine.is_bot_talking
+                    actions = machine.on_speech_started(now_ms, self._heard_ms())
+                    if was_talking and any(
+                        isinstance(a, StopPlayback) for a in actions
+                    ):
+                        self._count_barge_in(_seconds(decided - started))
+                    self._act(actions)
+                case SpeechSuspectedEnd(started, ended, decided, pcm16):
+                    # half duplex: the recording has ended already, there is no
+                    # time to win by guessing
+                    if self._parts.leg.is_full_duplex:
+                        said = _utterance(started, ended, pcm16)
+                        self._act(machine.on_speech_suspected(now_ms, said))
+                case SpeechResumed():
+                    self._act(machine.on_speech_resumed(now_ms))
+                case SpeechEnded(started, ended, decided, pcm16) | SpeechTooLong(
+                    started, ended, decided, pcm16
+                ):
+                    ended_s = self._loop.time() - _seconds(ear.samples_heard - ended)
+                    said = _utterance(started, ended, pcm16)
+                    self._act(machine.on_speech_ended(now_ms, said), ended_s)
+                case _:
+                    assert_never(event)
+
+    def _count_barge_in(self, decided_s: float) -> None:
+        self.num_barge_ins += 1
+        BARGE_INS.inc()
+        BARGE_IN_STOP.observe(self._loop.time() - self._speech_started_s)
+        logger.info("barge_in", extra=fields(decided_ms=round(decided_s * 1000)))
+
+    # --- acting ---
+
+    def _act(
+        self, actions: Sequence[Action], speech_ended_s: float | None = None
+    ) -> None:
+        """Carry out what was decided, in order; never waits."""
+        for action in actions:
+            match action:
+                case Think(turn, user):
+                    self._start(turn, self._reply(turn, user), is_reply=True)
+                case Say(turn, phrase):
+                    text = self._parts.phrases[phrase]
+                    events = self._parts.session.say(turn, text)
+                    self._start(turn, events, is_reply=False)
+                    self._speaking[turn].released.set()
+                case Release(turn):
+                    speaking = self._speaking[turn]
+                    speaking.speech_ended_s = speech_ended_s
+                    speaking.released.set()
+                case Forget(turn) | Settle(turn):
+                    self._seal(turn, action)
+                case PlayPrompt(name, is_filler):
+                    self._play_prompt(self._parts.prompts[name], is_filler=is_filler)
+                case StopPlayback():
+                    self._parts.leg.stop()
+                    self._filler_ms = 0
+                case Listen():
+                    self._parts.leg.listen()
+                case Finish(outcome):
+                    self._finish(outcome)
+                case _:
+                    assert_never(action)
+        self._arm_timer()
+
+    def _reply(self, turn: int, user: UserTurn) -> AsyncIterator[ReplyEvent]:
+        self.num_turns += 1
+        return self._parts.session.reply(turn, user)
+
+    def _start(
+        self, turn: int, events: AsyncIterator[ReplyEvent], *, is_reply: bool
+    ) -> None:
+        speaking = _Speaking(turn, events, is_reply)
+        self._speaking[turn] = speaking
+        # the turn before must be settled first: the history is in order
+        before, self._last_settled = self._last_settled, speaking.settled
+        self._tasks.create_task(self._carry(speaking, before))
+
+    def _seal(self, turn: int, fate: Forget | Settle) -> None:
+        speaking = self._speaking.pop(turn, None)
+        if speaking is not None and not speaking.fate.done():
+            speaking.fate.set_result(fate)
+
+    def _play_prompt(self, prompt: Prompt, *, is_filler: bool) -> None:
+        leg = self._parts.leg
+        if is_filler:
+            self._filler_ms = len(prompt.pcm16) // 2 // SAMPLES_PER_MS
+
+        async def play() -> None:
+            await leg.play(prompt.pcm16)
+            if not is_filler:
+                leg.end_of_speech()
+
+        self._tasks.create_task(play())
+
+    def _finish(self, outcome: CallOutcome) -> None:
+        if outcome.status == "transfer" and outcome.transfer_to:
+            targets = self._parts.transfer_targets
+            target = targets.get(outcome.transfer_to.lower(), "")
+            if not target:
+                logger.warning(
+                    "transfer_target_unknown", extra=fields(name=outcome.transfer_to)
+                )
+            outcome = CallOutcome(
+                outcome.status, outcome.reason, outcome.disposition, target
+            )
+        elif outcome.status == "transfer":
+            target = self._parts.transfer_targets.get("default", "")
+            outcome = CallOutcome(
+                outcome.status, outcome.reason, outcome.disposition, target
+            )
+        self._outcome = outcome
+        self._finished.set()
+
+    # --- speaking ---
+
+    async def _carry(self, speaking: _Speaking, before: asyncio.Event | None) -> None:
+        """Stream one speech to the leg and settle it once its fate is known."""
+        try:
+            if before is not None:
+                await before.wait()
+            stream = self._tasks.create_task(self._stream(speaking))
+            try:
+                fate = await speaking.fate
+            finally:
+                stream.cancel()
+                await asyncio.wait([stream])
+            await self._settle(fate)
+        finally:
+            speaking.settled.set()
+
+    async def _settle(self, fate: Settle | Forget) -> None:
+        session = self._parts.session
+        try:
+            async with asyncio.timeout(_SETTLE_TIMEOUT_S):
+                if isinstance(fate, Forget):
+                    await session.forget(fate.turn)
+                else:
+                    await session.settle(fate.turn, fate.heard_ms)
+        except (SpeechError, TimeoutError) as exc:
+            # the next reply on this session will fail, and be told about
+            logger.warning("settle_failed", extra=fields(error=str(exc)))
+
+    async def _settle_the_rest(self) -> None:
+        """At the end of the call: every open turn gets a fate, briefly waited for."""
+        for turn in list(self._speaking):
+            self._seal(turn, Forget(turn))
+        if self._last_settled is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SETTLE_TIMEOUT_S):
+                    await self._last_settled.wait()
+
+    async def _stream(self, speaking: _Speaking) -> None:
+        machine, turn = self._machine, speaking.turn
+        events = cast("AsyncGenerator[ReplyEvent, None]", speaking.events)
+        try:
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    await self._on_reply_event(speaking, event)
+        except SpeechError as exc:
+            ERRORS.labels(kind=exc.code).inc()
+            logger.warning(
+                "speech_failed", extra=fields(turn=turn, code=exc.code, error=str(exc))
+            )
+            TURNS.labels(result="failed").inc()
+            self._act(
+                machine.on_reply_failed(
+                    self._now_ms(), turn, exc.code, may_retry=_may_retry(exc)
+                )
+            )
+
+    async def _on_reply_event(self, speaking: _Speaking, event: ReplyEvent) -> None:
+        machine, leg, turn = self._machine, self._parts.leg, speaking.turn
+        match event:
+            case ReplyText():
+                pass
+            case ReplyAudio(pcm16=pcm16):
+                await speaking.released.wait()
+                if not speaking.has_audio and pcm16:
+                    speaking.has_audio = True
+                    self._note_first_audio(speaking)
+                    self._act(machine.on_reply_audio(self._now_ms(), turn))
+                await leg.play(pcm16)
+            case ReplyAction(name=name, argument=argument):
+                await speaking.released.wait()
+                speaking.action_names.append(name)
+                logger.info("action_asked", extra=fields(turn=turn, action=name))
+                self._act(machine.on_reply_action(self._now_ms(), turn, name, argument))
+            case ReplyDone():
+                await speaking.released.wait()
+                if speaking.has_audio:
+                    leg.end_of_speech()
+                if speaking.is_reply:
+                    self._note_done(speaking, event)
+                self._act(machine.on_reply_done(self._now_ms(), turn))
+            case _:
+                assert_never(event)
+
+    def _note_first_audio(self, speaking: _Speaking) -> None:
+        if speaking.speech_ended_s is None:
+            return
+        delay_s = self._loop.time() - speaking.speech_ended_s
+        RESPONSE_DELAY.observe(delay_s)
+        logger.info(
+            "reply_started",
+            extra=fields(turn=speaking.turn, response_delay_ms=round(delay_s * 1000)),
+        )
+
+    def _note_done(self, speaking: _Speaking, done: ReplyDone) -> None:
+        TURNS.labels(result="answered").inc()
+        timings, usage = done.timings, done.usage
+        logger.info(
+            "turn",
+            extra=fields(
+                turn=speaking.turn,
+                finish=done.finish_reason,
+                queue_ms=round(timings.queue_ms),
+                encode_ms=round(timings.encode_ms),
+                first_token_ms=round(timings.first_token_ms),
+                first_audio_ms=round(timings.first_audio_ms),
+                tokens=usage.completion_tokens,
+                audio_tokens=usage.audio_tokens,
+            ),
+        )
+
+    # --- time ---
+
+    def _now_ms(self) -> int:
+        return round((self._loop.time() - self._zero_s) * 1000)
+
+    def _heard_ms(self) -> int:
+        """How much of the current speech was heard, a filler before it not counted."""
+        return max(0, self._parts.leg.heard_ms() - self._filler_ms)
+
+    def _arm_timer(self) -> None:
+        deadline_ms = self._machine.deadline_ms()
+        if deadline_ms == self._timer_at_ms:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at_ms = deadline_ms
+        if deadline_ms is not None:
+            at_s = self._zero_s + deadline_ms / 1000
+            self._timer = self._loop.call_at(at_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = self._timer_at_ms = None
+        # call_at may fire a clock tick early; deadlines are whole milliseconds
+        self._act(self._machine.on_tick(self._now_ms() + 1))
+
+
+def _may_retry(exc: SpeechError) -> bool:
+    """A failed reply may be tried once more; a lost or full speech half not."""
+    return not isinstance(exc, SpeechUnavailable | SpeechOverloaded)
+
+
+def _seconds(samples: int) -> float:
+    return samples / RATE_HZ
+
+
+def _utterance(started: int, ended: int, pcm16: bytes) -> Utterance:
+    return Utterance(pcm16, RATE_HZ, started // SAMPLES_PER_MS, ended // SAMPLES_PER_MS)

@@ -1,0 +1,593 @@
+"""Who speaks when: the pure core of a conversation.
+
+What happens goes in as method calls, with the time as an argument; what to do comes
+out as a list of actions.  No clock, no task, no audio is touched in here.
+
+    caller   ▁▁▁███████▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁███▁▁▁
+                      ?   !              ▲ barge-in: StopPlayback, Settle(heard)
+    bot                Think
+                          Release ▁▁█████▂
+
+`?` is a suspected end of the caller's turn: the reply is computed, silently.  `!` is
+the confirmed end: it may be heard.  A caller who goes on in between has not finished:
+Forget.  One who goes on before he heard half a second of the reply had not finished
+either: what he said before and after becomes one turn (`_unanswered`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from agi_handlers.conversation.outcome import CallOutcome
+from model.speech import TypedTurn, UserTurn, Utterance
+
+PhraseName: TypeAlias = Literal[
+    "greeting", "still_there", "say_again", "goodbye_no_input", "time_limit",
+    "transferring",
+]  # fmt: skip
+PromptName: TypeAlias = Literal["one_moment", "technical_trouble"]
+
+_JOIN_SILENCE_MS = 200  # between two parts of one turn: a short pause, as it was
+_MAX_JOINED_S = 30  # one encoder window; a longer turn keeps its newest part
+_LAST_WORDS_MS = 15_000  # a goodbye that takes longer than this is stuck
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTakingOptions:
+    """Thresholds of a conversation; the campaign may set its own."""
+
+    barge_in: bool = True
+    is_greeting_protected: bool = False
+    """True where the law wants the first words heard (disclosure)."""
+    no_input_ms: int = 7_000
+    """People think for 3-5 s about a question; 7 s of nothing is no thinking."""
+    max_reprompts: int = 2
+    max_call_ms: int = 900_000
+    filler_after_ms: int = 1_800
+    """Longer than any healthy reply takes, shorter than a caller's "hello?"."""
+    first_audio_timeout_ms: int = 8_000
+    key_timeout_ms: int = 2_000
+    """Silence after the last key that ends a number; `#` ends it at once."""
+    merge_below_ms: int = 500
+    """Less of a reply than this was not heard as a reply."""
+    max_retries: int = 1
+    person_key: str = "0"
+    time_limit_transfers: bool = True
+
+
+# --- what to do -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Think:
+    """Start computing the reply to a user turn; play nothing of it yet."""
+
+    turn: int
+    user: UserTurn
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The reply of this turn may be heard as soon as it is there."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop the turn, the caller's part included."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The turn is over; `heard_ms` of it were heard (None: all)."""
+
+    turn: int
+    heard_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Speak one of the campaign's fixed phrases."""
+
+    turn: int
+    phrase: PhraseName
+
+
+@dataclass(frozen=True, slots=True)
+class PlayPrompt:
+    """Play a recorded prompt: needs neither model nor synthesiser."""
+
+    prompt: PromptName
+    is_filler: bool = False
+    """More speech follows: the prompt's end is not the end of the bot's turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopPlayback:
+    """Silence within a frame; what is queued is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """The bot has nothing to say: hear the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The conversation is over."""
+
+    outcome: CallOutcome
+
+
+Action: TypeAlias = (
+    Think
+    | Release
+    | Forget
+    | Settle
+    | Say
+    | PlayPrompt
+    | StopPlayback
+    | Listen
+    | Finish
+)
+
+
+@dataclass(slots=True)
+class _Speech:
+    """What the bot is about to say or saying."""
+
+    turn: int
+    source: Literal["reply", "phrase", "prompt"]
+    user: UserTurn | None = None
+    is_released: bool = True
+    released_ms: int = 0
+    has_audio: bool = False
+    is_protected: bool = False
+    is_complete: bool = False
+    has_filler: bool = False
+    num_retries: int = 0
+    then: CallOutcome | None = None
+    """The call ends with this once the speech was heard."""
+
+
+class TurnTaking:
+    """The state of one conversation.  Times are milliseconds of one clock."""
+
+    def __init__(self, options: TurnTakingOptions | None = None) -> None:
+        self._options = options or TurnTakingOptions()
+        self._speech: _Speech | None = None
+        self._turn = 0
+        self._answered_ms = 0
+        self._listening_since_ms: int | None = None
+        self._is_caller_speaking = False
+        self._unanswered: Utterance | None = None
+        self._pending: Utterance | None = (
+            None  # said while the bot could not be stopped
+        )
+        self._num_reprompts = 0
+        self._keys = ""
+        self._last_key_ms = 0
+        self._disposition = ""
+        self._ending_since_ms: int | None = None
+        self._is_finished = False
+
+    # --- what a runner may ask ---
+
+    @property
+    def is_bot_talking(self) -> bool:
+        """True while the caller hears the bot: speech must be surer to count."""
+        return self._speech is not None and self._speech.has_audio
+
+    @property
+    def is_finished(self) -> bool:
+        return self._is_finished
+
+    def deadline_ms(self) -> int | None:
+        """When `on_tick` must be called next; None: nothing is being waited for."""
+        if self._is_finished:
+            return None
+        options, speech = self._options, self._speech
+        times = []
+        if self._ending_since_ms is None:
+            times.append(self._answered_ms + options.max_call_ms)
+        else:
+            times.append(self._ending_since_ms + _LAST_WORDS_MS)
+        if speech is not None and speech.is_released and not speech.has_audio:
+            if not speech.has_filler and speech.source == "reply":
+                times.append(speech.released_ms + options.filler_after_ms)
+            times.append(speech.released_ms + options.first_audio_timeout_ms)
+        if self._keys:
+            times.append(self._last_key_ms + options.key_timeout_ms)
+        elif self._listening_since_ms is not None and not self._is_caller_speaking:
+            times.append(self._listening_since_ms + options.no_input_ms)
+        return min(times)
+
+    # --- what happens ---
+
+    def on_answered(self, at_ms: int) -> list[Action]:
+        """The caller is on the line."""
+        self._answered_ms = at_ms
+        return self._say(
+            "greeting", at_ms, protected=self._options.is_greeting_protected
+        )
+
+    def on_speech_started(self, at_ms: int, heard_ms: int) -> list[Action]:
+        """The caller began to speak; `heard_ms` of the current speech were heard."""
+        self._is_caller_speaking = True
+        self._num_reprompts = 0
+        speech = self._speech
+        if speech is None:
+            return []
+        if speech.is_protected or (speech.has_audio and not self._options.barge_in):
+            return []
+        if not speech.has_audio:
+            return self._withdraw(speech)
+        if speech.source == "reply" and heard_ms < self._options.merge_below_ms:
+            return [StopPlayback(), *self._withdraw(speech)]
+        return self._interrupt(speech, heard_ms)
+
+    def on_speech_suspected(self, at_ms: int, said: Utterance) -> list[Action]:
+        """The caller may have finished: compute the reply, silently."""
+        if self._speech is not None or self._is_ending:
+            return []
+        return self._think(self._joined(said), at_ms, released=False)
+
+    def on_speech_resumed(self, at_ms: int) -> list[Action]:
+        """The caller had not finished."""
+        speech = self._speech
+        if speech is None or speech.is_released:
+            return []
+        self._speech = None
+        return [Forget(speech.turn)]
+
+    def on_speech_ended(self, at_ms: int, said: Utterance) -> list[Action]:
+        """The caller's turn is over."""
+        self._is_caller_speaking = False
+        if self._is_ending:
+            return []
+        speech = self._speech
+        if speech is not None and speech.is_released:
+            # it could not be interrupted: what was said is answered afterwards
+            self._pending = _join(self._pending, said)
+            return []
+        whole = self._joined(said)
+        self._unanswered = None
+        if speech is None:
+            return self._think(whole, at_ms, released=True)
+        if speech.user == whole:
+            speech.is_released, speech.released_ms = True, at_ms
+            return [Release(speech.turn)]
+        self._speech = None
+        return [Forget(speech.turn), *self._think(whole, at_ms, released=True)]
+
+    def on_caller_paused(self, at_ms: int) -> list[Action]:
+        """Half duplex: a recording ended; with nothing to answer, listen again."""
+        return [Listen()] if self._speech is None and not self._is_finished else []
+
+    def on_key(self, at_ms: int, key: str, heard_ms: int) -> list[Action]:
+        """The caller pressed a key."""
+        if self._is_ending:
+            return []
+        self._num_reprompts = 0
+        actions: list[Action] = []
+        speech = self._speech
+        if speech is not None and not speech.is_protected:
+            actions += (
+                self._interrupt(speech, heard_ms)
+                if speech.has_audio
+                else self._withdraw(speech)
+            )
+        if key == self._options.person_key and not self._keys:
+            return actions + self._transfer("", "person_key", at_ms)
+        if key == "#":
+            return actions + self._flush_keys(at_ms)
+        self._keys += key
+        self._last_key_ms = at_ms
+        if self._speech is None:
+            self._listening_since_ms = at_ms
+            actions.append(Listen())
+        return actions
+
+    def on_reply_audio(self, at_ms: int, turn: int) -> list[Action]:
+        """The first audio of a speech has been queued for the caller."""
+        if self._speech is not None and self._speech.turn == turn:
+            self._speech.has_audio = True
+        return []
+
+    def on_reply_action(
+        self, at_ms: int, turn: int, name: str, argument: str
+    ) -> list[Action]:
+        """The model asked for something; its words are heard before it happens."""
+        speech = self._speech
+        if speech is None or speech.turn != turn:
+            return []
+        argument = argument.strip()
+        match name:
+            case "transfer":
+                speech.then = CallOutcome("transfer", "model_asked", "", argument)
+            case "hangup":
+                speech.then = speech.then or CallOutcome("completed", "model_ended")
+            case "dnc":
+                self._disposition = "DNC"
+                speech.then = speech.then or CallOutcome("completed", "opt_out")
+            case "disposition":
+                self._disposition = argument[:6]
+            case _:
+                return []
+        speech.is_protected = speech.is_protected or speech.then is not None
+        return []
+
+    def on_reply_done(self, at_ms: int, turn: int) -> list[Action]:
+        """All of a speech has been queued."""
+        speech = self._speech
+        if speech is None or speech.turn != turn:
+            return []
+        speech.is_complete = True
+        if speech.has_audio:
+            return []
+        # nothing to hear: the caller must not be left in silence
+        if speech.then is not None:
+            return [Settle(turn, None), *self._finish(speech.then)]
+        actions: list[Action] = [] if speech.source == "prompt" else [Settle(turn, 0)]
+        self._speech = None
+        if speech.source == "reply":
+            return actions + self._say("say_again", at_ms)
+        return actions + self._quiet(at_ms)
+
+    def on_reply_failed(
+        self, at_ms: int, turn: int, reason: str, *, may_retry: bool
+    ) -> list[Action]:
+        """A speech could not be made."""
+        speech = self._speech
+        if speech is None or speech.turn != turn:
+            return []
+        if (
+            may_retry
+            and speech.source == "reply"
+            and speech.user is not None
+            and not speech.has_audio
+            and speech.num_retries < self._options.max_retries
+        ):
+            return self._retry(speech, at_ms)
+        return self._trouble(reason, at_ms)
+
+    def on_playback_finished(self, at_ms: int) -> list[Action]:
+        """The caller has heard everything that was queued."""
+        speech = self._speech
+        if speech is None or not speech.has_audio:
+            return []
+        actions: list[Action] = []
+        if speech.source != "prompt":
+            actions.append(Settle(speech.turn, None))
+        self._speech = None
+        if speech.then is not None:
+            return actions + self._finish(speech.then)
+        return actions + self._quiet(at_ms)
+
+    def on_tick(self, at_ms: int) -> list[Action]:
+        """Time has passed; see `deadline_ms`."""
+        if self._is_finished:
+            return []
+        options, speech = self._options, self._speech
+        if self._ending_since_ms is not None:
+            if at_ms >= self._ending_since_ms + _LAST_WORDS_MS:
+                then = speech.then if speech is not None else None
+                return [
+                    StopPlayback(),
+                    *self._finish(then or CallOutcome("failed", "last_words_stuck")),
+                ]
+        elif at_ms >= self._answered_ms + options.max_call_ms:
+            return self._time_limit(at_ms)
+        if speech is not None and speech.is_released and not speech.has_audio:
+            return self._await_audio(speech, at_ms)
+        if self._keys:
+            if at_ms >= self._last_key_ms + options.key_timeout_ms:
+                return self._flush_keys(at_ms)
+        elif (
+            self._listening_since_ms is not None
+            and not self._is_caller_speaking
+            and at_ms >= self._listening_since_ms + options.no_input_ms
+        ):
+            return self._no_input(at_ms)
+        return []
+
+    def on_leg_closed(self, reason: str, detail: str) -> list[Action]:
+        """The caller hung up, or the audio broke."""
+        if self._is_finished:
+            return []
+        if reason == "caller_hung_up":
+            return self._finish(CallOutcome("caller_hung_up", "caller_hung_up"))
+        return self._finish(CallOutcome("failed", "audio_leg_lost"))
+
+    def on_speech_half_lost(self, at_ms: int, reason: str) -> list[Action]:
+        """The speech half is gone and stays gone: say so, hand the caller on."""
+        if self._is_finished or self._ending_since_ms is not None:
+            return []
+        return self._trouble(reason, at_ms)
+
+    def on_shutdown(self, at_ms: int) -> list[Action]:
+        """The service ends: the caller goes to people, now."""
+        if self._is_finished:
+            return []
+        return [StopPlayback(), *self._finish(CallOutcome("failed", "shutdown"))]
+
+    # --- the moves ---
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._ending_since_ms is not None or self._is_finished
+
+    def _new_speech(self, speech: _Speech) -> None:
+        self._speech = speech
+        self._listening_since_ms = None
+
+    def _next_turn(self) -> int:
+        self._turn += 1
+        return self._turn
+
+    def _think(self, user: UserTurn, at_ms: int, *, released: bool) -> list[Action]:
+        turn = self._next_turn()
+        self._new_speech(
+            _Speech(turn, "reply", user, is_released=released, released_ms=at_ms)
+        )
+        return [Think(turn, user), *([Release(turn)] if released else [])]
+
+    def _say(
+        self,
+        phrase: PhraseName,
+        at_ms: int,
+        *,
+        protected: bool = False,
+        then: CallOutcome | None = None,
+    ) -> list[Action]:
+        turn = self._next_turn()
+        self._new_speech(
+            _Speech(
+                turn,
+                "phrase",
+                released_ms=at_ms,
+                is_protected=protected or then is not None,
+                then=then,
+            )
+        )
+        if then is not None:
+            self._ending_since_ms = at_ms
+        return [Say(turn, phrase)]
+
+    def _withdraw(self, speech: _Speech) -> list[Action]:
+        """The caller goes on: what he said so far is part of what he says now."""
+        if isinstance(speech.user, Utterance):
+            self._unanswered = speech.user
+        self._speech = None
+        if speech.source == "prompt":
+            return [StopPlayback()]
+        filler: list[Action] = [StopPlayback()] if speech.has_filler else []
+        return [*filler, Forget(speech.turn)]
+
+    def _interrupt(self, speech: _Speech, heard_ms: int) -> list[Action]:
+        self._speech = None
+        if speech.source == "prompt":
+            return [StopPlayback()]
+        return [StopPlayback(), Settle(speech.turn, heard_ms)]
+
+    def _drop_speech(self) -> list[Action]:
+        speech = self._speech
+        if speech is None:
+            return []
+        self._speech = None
+        stop: list[Action] = [StopPlayback()]
+        return stop if speech.source == "prompt" else [*stop, Forget(speech.turn)]
+
+    def _quiet(self, at_ms: int) -> list[Action]:
+        """The bot has finished: answer what was said meanwhile, or listen."""
+        self._listening_since_ms = at_ms
+        pending, self._pending = self._pending, None
+        if pending is not None and not self._is_caller_speaking:
+            return self._think(pending, at_ms, released=True)
+        if pending is not None:
+            self._unanswered = _join(pending, self._unanswered)
+        return [Listen()]
+
+    def _joined(self, said: Utterance) -> Utterance:
+        return _join(self._unanswered, said)
+
+    def _flush_keys(self, at_ms: int) -> list[Action]:
+        keys, self._keys = self._keys, ""
+        if not keys:
+            return []
+        if self._speech is not None:
+            return []  # protected words are being spoken; keys alone don't stop them
+        return self._think(TypedTurn(" ".join(keys)), at_ms, released=True)
+
+    def _await_audio(self, speech: _Speech, at_ms: int) -> list[Action]:
+        options = self._options
+        waited_ms = at_ms - speech.released_ms
+        if waited_ms >= options.first_audio_timeout_ms:
+            if speech.source == "reply" and speech.num_retries < options.max_retries:
+                return self._retry(speech, at_ms)
+            return self._trouble("no_reply_in_time", at_ms)
+        if (
+            speech.source == "reply"
+            and not speech.has_filler
+            and waited_ms >= options.filler_after_ms
+        ):
+            speech.has_filler = True
+            return [PlayPrompt("one_moment", is_filler=True)]
+        return []
+
+    def _retry(self, speech: _Speech, at_ms: int) -> list[Action]:
+        assert speech.user is not None
+        actions: list[Action] = [Forget(speech.turn)]
+        actions += self._think(speech.user, at_ms, released=speech.is_released)
+        assert self._speech is not None
+        self._speech.num_retries = speech.num_retries + 1
+        self._speech.has_filler = speech.has_filler
+        if speech.is_released and not speech.has_filler:
+            self._speech.has_filler = True
+            actions.append(PlayPrompt("one_moment", is_filler=True))
+        return actions
+
+    def _trouble(self, reason: str, at_ms: int) -> list[Action]:
+        if self._ending_since_ms is not None and self._speech is not None:
+            then = self._speech.then
+            if then is not None:  # only the last words failed: do what they announced
+                turn = self._speech.turn
+                return [StopPlayback(), Forget(turn), *self._finish(then)]
+        actions = self._drop_speech()
+        turn = self._next_turn()
+        self._new_speech(
+            _Speech(
+                turn,
+                "prompt",
+                has_audio=True,
+                is_protected=True,
+                then=CallOutcome("failed", reason, self._disposition),
+            )
+        )
+        self._ending_since_ms = at_ms
+        return [*actions, PlayPrompt("technical_trouble")]
+
+    def _transfer(self, target: str, reason: str, at_ms: int) -> list[Action]:
+        then = CallOutcome("transfer", reason, self._disposition, target)
+        return self._drop_speech() + self._say("transferring", at_ms, then=then)
+
+    def _time_limit(self, at_ms: int) -> list[Action]:
+        status = "transfer" if self._options.time_limit_transfers else "completed"
+        then = CallOutcome(status, "time_limit", self._disposition)  # type: ignore[arg-type]
+        return self._drop_speech() + self._say("time_limit", at_ms, then=then)
+
+    def _no_input(self, at_ms: int) -> list[Action]:
+        if self._num_reprompts < self._options.max_reprompts:
+            self._num_reprompts += 1
+            return self._say("still_there", at_ms)
+        then = CallOutcome("no_input", "no_input", self._disposition)
+        return self._say("goodbye_no_input", at_ms, then=then)
+
+    def _finish(self, outcome: CallOutcome) -> list[Action]:
+        if self._disposition and not outcome.disposition:
+            outcome = replace(outcome, disposition=self._disposition)
+        self._is_finished = True
+        self._speech = None
+        return [Finish(outcome)]
+
+
+def _join(first: Utterance | None, second: Utterance | None) -> Utterance:
+    """Two parts of one turn, with a short silence between."""
+    if first is None or second is None:
+        only = first or second
+        assert only is not None
+        return only
+    assert first.rate_hz == second.rate_hz
+    bytes_per_ms = 2 * second.rate_hz // 1000
+    joined = first.pcm16 + bytes(_JOIN_SILENCE_MS * bytes_per_ms) + second.pcm16
+    most = _MAX_JOINED_S * 1000 * bytes_per_ms
+    return Utterance(
+        joined[-most:] if len(joined) > most else joined,
+        second.rate_hz,
+        first.started_ms,
+        second.ended_ms,
+    )
