@@ -1,0 +1,438 @@
+"""Turn-taking, as arithmetic: times and events in, actions out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agi_handlers.conversation.outcome import CallOutcome
+from agi_handlers.conversation.turn_taking import (
+    Action,
+    Finish,
+    Forget,
+    Listen,
+    PlayPrompt,
+    Release,
+    Say,
+    Settle,
+    StopPlayback,
+    Think,
+    TurnTaking,
+    TurnTakingOptions,
+)
+from model.speech import TypedTurn, Utterance
+
+BYTES_PER_MS = 16
+
+
+def said(start_ms: int, end_ms: int, sample: bytes = b"\x01\x02") -> Utterance:
+    return Utterance(
+        sample * ((end_ms - start_ms) * BYTES_PER_MS // 2), 8000, start_ms, end_ms
+    )
+
+
+def listening(options: TurnTakingOptions | None = None) -> TurnTaking:
+    """A conversation whose greeting has been heard by 2,000 ms."""
+    machine = TurnTaking(options)
+    assert machine.on_answered(0) == [Say(1, "greeting")]
+    machine.on_reply_audio(100, 1)
+    machine.on_reply_done(120, 1)
+    assert machine.on_playback_finished(2000) == [Settle(1, None), Listen()]
+    return machine
+
+
+def replying(options: TurnTakingOptions | None = None) -> TurnTaking:
+    """The reply of turn 2 to speech from 2.5 to 4 s is being heard from 4,700 ms."""
+    machine = listening(options)
+    machine.on_speech_started(2600, 0)
+    machine.on_speech_suspected(4200, said(2500, 4000))
+    assert machine.on_speech_ended(4600, said(2500, 4000)) == [Release(2)]
+    machine.on_reply_audio(4700, 2)
+    return machine
+
+
+def test_reply_is_computed_at_the_suspected_end_and_heard_at_the_confirmed_one() -> (
+    None
+):
+    machine = listening()
+    assert machine.on_speech_started(2600, 0) == []
+    assert machine.on_speech_suspected(4200, said(2500, 4000)) == [
+        Think(2, said(2500, 4000))
+    ]
+    assert machine.on_speech_ended(4600, said(2500, 4000)) == [Release(2)]
+    machine.on_reply_audio(4700, 2)
+    machine.on_reply_done(4800, 2)
+    assert machine.on_playback_finished(7000) == [Settle(2, None), Listen()]
+
+
+def test_caller_who_goes_on_is_answered_once_and_whole() -> None:
+    machine = listening()
+    machine.on_speech_started(2600, 0)
+    machine.on_speech_suspected(4200, said(2500, 4000))
+    assert machine.on_speech_resumed(4300) == [Forget(2)]
+    assert machine.on_speech_suspected(5200, said(2500, 5000)) == [
+        Think(3, said(2500, 5000))
+    ]
+    assert machine.on_speech_ended(5600, said(2500, 5000)) == [Release(3)]
+
+
+def test_confirmed_utterance_that_differs_is_computed_anew() -> None:
+    machine = listening()
+    machine.on_speech_started(2600, 0)
+    machine.on_speech_suspected(4200, said(2500, 4000))
+    assert machine.on_speech_ended(4600, said(2500, 4100)) == [
+        Forget(2),
+        Think(3, said(2500, 4100)),
+        Release(3),
+    ]
+
+
+def test_barge_in_stops_the_bot_and_keeps_what_was_heard() -> None:
+    machine = replying()
+    assert machine.on_speech_started(6700, 2000) == [StopPlayback(), Settle(2, 2000)]
+    assert not machine.is_bot_talking
+    actions = machine.on_speech_ended(8000, said(6600, 7400))
+    assert actions == [Think(3, said(6600, 7400)), Release(3)]
+
+
+def test_speech_within_half_a_second_of_reply_makes_one_turn() -> None:
+    machine = replying()
+    assert machine.on_speech_started(4900, 200) == [StopPlayback(), Forget(2)]
+    actions = machine.on_speech_ended(6600, said(4800, 6000, b"\x03\x04"))
+    think = actions[0]
+    assert isinstance(think, Think)
+    assert isinstance(think.user, Utterance)
+    first, second = said(2500, 4000), said(4800, 6000, b"\x03\x04")
+    assert think.user.pcm16 == first.pcm16 + bytes(200 * BYTES_PER_MS) + second.pcm16
+    assert (think.user.started_ms, think.user.ended_ms) == (2500, 6000)
+
+
+def test_speech_while_the_bot_thinks_withdraws_the_reply_and_joins_the_turn() -> None:
+    machine = listening()
+    machine.on_speech_started(2600, 0)
+    machine.on_speech_ended(4600, said(2500, 4000))
+    assert machine.on_speech_started(4700, 0) == [Forget(2)]
+    actions = machine.on_speech_ended(6000, said(4700, 5400))
+    assert isinstance(actions[0], Think)
+    assert isinstance(actions[0].user, Utterance)
+    assert actions[0].user.started_ms == 2500
+
+
+def test_joined_turn_never_exceeds_one_encoder_window_and_keeps_the_newest() -> None:
+    machine = listening()
+    machine.on_speech_started(2600, 0)
+    machine.on_speech_ended(22600, said(2000, 22000))
+    machine.on_speech_started(22700, 0)
+    newest = said(23000, 42000, b"\x05\x06")
+    think = machine.on_speech_ended(42600, newest)[0]
+    assert isinstance(think, Think)
+    assert isinstance(think.user, Utterance)
+    assert len(think.user.pcm16) == 30_000 * BYTES_PER_MS
+    assert think.user.pcm16.endswith(newest.pcm16)
+
+
+def test_protected_greeting_is_not_interrupted_but_listened_through() -> None:
+    machine = TurnTaking(TurnTakingOptions(is_greeting_protected=True))
+    machine.on_answered(0)
+    machine.on_reply_audio(100, 1)
+    assert machine.on_speech_started(500, 400) == []
+    assert machine.on_speech_ended(1900, said(400, 1300)) == []
+    machine.on_reply_done(150, 1)
+    actions = machine.on_playback_finished(3000)
+    assert actions == [Settle(1, None), Think(2, said(400, 1300)), Release(2)]
+
+
+def test_caller_still_speaking_when_protected_words_end_is_waited_for() -> None:
+    machine = TurnTaking(TurnTakingOptions(is_greeting_protected=True))
+    machine.on_answered(0)
+    machine.on_reply_audio(100, 1)
+    machine.on_speech_started(500, 400)
+    machine.on_speech_ended(1900, said(400, 1300))
+    machine.on_speech_started(2500, 2400)
+    assert machine.on_playback_finished(3000) == [Settle(1, None), Listen()]
+    think = machine.on_speech_ended(4000, said(2400, 3400))[0]
+    assert isinstance(think, Think)
+    assert isinstance(think.user, Utterance)
+    assert (think.user.started_ms, think.user.ended_ms) == (400, 3400)
+
+
+def test_without_barge_in_the_bot_talks_to_its_end_and_answers_afterwards() -> None:
+    machine = replying(TurnTakingOptions(barge_in=False))
+    assert machine.on_speech_started(5000, 300) == []
+    assert machine.on_speech_ended(6200, said(4900, 5600)) == []
+    machine.on_reply_done(6300, 2)
+    assert machine.on_playback_finished(7000) == [
+        Settle(2, None),
+        Think(3, said(4900, 5600)),
+        Release(3),
+    ]
+
+
+def test_silent_caller_is_asked_twice_then_told_goodbye() -> None:
+    machine = listening()
+    now_ms, turn = 2000, 1
+    for _ in range(2):
+        now_ms += 7000
+        assert machine.deadline_ms() == now_ms
+        turn += 1
+        assert machine.on_tick(now_ms) == [Say(turn, "still_there")]
+        machine.on_reply_audio(now_ms, turn)
+        machine.on_reply_done(now_ms, turn)
+        now_ms += 1000
+        machine.on_playback_finished(now_ms)
+    now_ms += 7000
+    turn += 1
+    assert machine.on_tick(now_ms) == [Say(turn, "goodbye_no_input")]
+    machine.on_reply_audio(now_ms, turn)
+    actions = machine.on_playback_finished(now_ms + 2000)
+    assert actions == [Settle(turn, None), Finish(CallOutcome("no_input", "no_input"))]
+    assert machine.deadline_ms() is None
+
+
+def test_speech_resets_the_number_of_reprompts() -> None:
+    machine = listening()
+    machine.on_tick(9000)
+    machine.on_reply_audio(9000, 2)
+    machine.on_playback_finished(10_000)
+    machine.on_speech_started(11_000, 0)
+    machine.on_speech_ended(12_000, said(11_000, 11_400))
+    machine.on_reply_audio(12_100, 3)
+    machine.on_playback_finished(13_000)
+    for at_ms, turn in ((20_000, 4), (28_000, 5)):
+        assert machine.on_tick(at_ms) == [Say(turn, "still_there")]
+        machine.on_reply_audio(at_ms, turn)
+        machine.on_playback_finished(at_ms + 1000)
+
+
+def test_late_reply_is_bridged_by_a_filler_then_retried_then_given_up() -> None:
+    machine = listening()
+    machine.on_speech_started(2600, 0)
+    machine.on_speech_ended(4600, said(2500, 4000))
+    assert machine.deadline_ms() == 6400
+    assert machine.on_tick(6400) == [PlayPrompt("one_moment", is_filler=True)]
+    assert machine.deadline_ms() == 12_600
+    assert machine.on_tick(12_600) == [
+        Forget(2),
+        Think(3, said(2500, 4000)),
+        Release(3),
+    ]
+    actions = machine.on_tick(20_600)
+    assert actions == [StopPlayback(), Forget(3), PlayPrompt("technical_trouble")]
+    assert machine.on_playback_finished(24_000) == [
+        Finish(CallOutcome("failed", "no_reply_in_time"))
+    ]
+
+
+def test_failed_generation_is_tried_once_more_behind_a_filler() -> None:
+    machine = listening()
+    machine.on_speech_started(2600, 0)
+    machine.on_speech_ended(4600, said(2500, 4000))
+    actions = machine.on_reply_failed(4700, 2, "generation_failed", may_retry=True)
+    assert actions == [
+        Forget(2),
+        Think(3, said(2500, 4000)),
+        Release(3),
+        PlayPrompt("one_moment", is_filler=True),
+    ]
+    actions = machine.on_reply_failed(4800, 3, "generation_failed", may_retry=True)
+    assert actions == [StopPlayback(), Forget(3), PlayPrompt("technical_trouble")]
+
+
+def test_failure_while_the_reply_is_still_a_guess_says_nothing_yet() -> None:
+    machine = listening()
+    machine.on_speech_started(2600, 0)
+    machine.on_speech_suspected(4200, said(2500, 4000))
+    assert machine.on_reply_failed(4250, 2, "generation_failed", may_retry=True) == [
+        Forget(2),
+        Think(3, said(2500, 4000)),
+    ]
+    assert machine.on_speech_ended(4600, said(2500, 4000)) == [Release(3)]
+
+
+def test_lost_speech_half_is_said_aloud_and_the_caller_goes_to_people() -> None:
+    machine = replying()
+    actions = machine.on_reply_failed(5000, 2, "unavailable", may_retry=False)
+    assert actions == [StopPlayback(), Forget(2), PlayPrompt("technical_trouble")]
+    assert machine.on_speech_started(5200, 100) == []  # heard out, not interrupted
+    assert machine.on_playback_finished(8000) == [
+        Finish(CallOutcome("failed", "unavailable"))
+    ]
+
+
+def test_announced_transfer_happens_after_its_words_were_heard() -> None:
+    machine = replying()
+    machine.on_reply_action(4750, 2, "transfer", "sales")
+    assert machine.on_speech_started(5000, 700) == []  # no way back from here
+    machine.on_reply_done(5100, 2)
+    assert machine.on_playback_finished(6000) == [
+        Settle(2, None),
+        Finish(CallOutcome("transfer", "model_asked", "", "sales")),
+    ]
+
+
+def test_action_without_words_happens_at_once() -> None:
+    machine = listening()
+    machine.on_speech_started(2600, 0)
+    machine.on_speech_ended(4600, said(2500, 4000))
+    machine.on_reply_action(4700, 2, "hangup", "")
+    assert machine.on_reply_done(4750, 2) == [
+        Settle(2, None),
+        Finish(CallOutcome("completed", "model_ended")),
+    ]
+
+
+def test_disposition_is_kept_until_the_call_ends_and_cut_to_six_characters() -> None:
+    machine = replying()
+    machine.on_reply_action(4750, 2, "disposition", "NOTINT99")
+    machine.on_reply_done(5000, 2)
+    machine.on_playback_finished(6000)
+    assert machine.on_leg_closed("caller_hung_up", "") == [
+        Finish(CallOutcome("caller_hung_up", "caller_hung_up", "NOTINT"))
+    ]
+
+
+def test_empty_reply_asks_the_caller_to_say_it_again() -> None:
+    machine = listening()
+    machine.on_speech_started(2600, 0)
+    machine.on_speech_ended(4600, said(2500, 4000))
+    assert machine.on_reply_done(4800, 2) == [Settle(2, 0), Say(3, "say_again")]
+
+
+def test_key_zero_takes_the_caller_to_a_person_without_the_model() -> None:
+    machine = replying()
+    assert machine.on_key(5000, "0", 300) == [
+        StopPlayback(),
+        Settle(2, 300),
+        Say(3, "transferring"),
+    ]
+    machine.on_reply_audio(5100, 3)
+    machine.on_reply_done(5150, 3)
+    assert machine.on_playback_finished(8000) == [
+        Settle(3, None),
+        Finish(CallOutcome("transfer", "person_key")),
+    ]
+
+
+def test_keys_make_a_turn_at_the_hash_or_after_a_pause() -> None:
+    machine = listening()
+    for at_ms, key in ((3000, "4"), (3300, "0"), (3600, "2")):
+        machine.on_key(at_ms, key, 0)
+    assert machine.on_key(3900, "#", 0) == [Think(2, TypedTurn("4 0 2")), Release(2)]
+    machine = listening()
+    machine.on_key(3000, "7", 0)
+    assert machine.deadline_ms() == 5000
+    assert machine.on_tick(5000) == [Think(2, TypedTurn("7")), Release(2)]
+
+
+def test_time_limit_is_announced_and_the_caller_goes_to_people() -> None:
+    machine = replying(TurnTakingOptions(max_call_ms=10_000))
+    assert machine.on_tick(10_000) == [StopPlayback(), Forget(2), Say(3, "time_limit")]
+    machine.on_reply_audio(10_100, 3)
+    machine.on_reply_done(10_200, 3)
+    assert machine.on_playback_finished(13_000) == [
+        Settle(3, None),
+        Finish(CallOutcome("transfer", "time_limit")),
+    ]
+
+
+def test_last_words_that_never_end_do_not_hold_the_call() -> None:
+    machine = replying(TurnTakingOptions(max_call_ms=10_000))
+    machine.on_tick(10_000)
+    machine.on_reply_audio(10_100, 3)
+    assert machine.deadline_ms() == 25_000
+    assert machine.on_tick(25_000) == [
+        StopPlayback(),
+        Finish(CallOutcome("transfer", "time_limit")),
+    ]
+
+
+def test_last_words_that_fail_do_not_stop_what_they_announced() -> None:
+    machine = replying()
+    machine.on_key(5000, "0", 300)
+    actions = machine.on_reply_failed(5100, 3, "synthesis_failed", may_retry=True)
+    assert actions[-1] == Finish(CallOutcome("transfer", "person_key"))
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"), [("caller_hung_up", "caller_hung_up"), ("lost", "failed")]
+)
+def test_closed_leg_ends_the_call(reason: str, status: str) -> None:
+    machine = replying()
+    finish = machine.on_leg_closed(reason, "")[-1]
+    assert isinstance(finish, Finish)
+    assert finish.outcome.status == status
+    assert machine.on_leg_closed(reason, "") == []
+
+
+def test_paused_recording_without_speech_listens_again() -> None:
+    machine = listening()
+    assert machine.on_caller_paused(3000) == [Listen()]
+    machine.on_speech_started(3000, 0)
+    machine.on_speech_ended(3000, said(2500, 2900))
+    assert machine.on_caller_paused(3000) == []
+
+
+EVENTS = st.lists(
+    st.sampled_from(
+        [
+            "started", "suspected", "resumed", "ended", "audio", "done", "failed",
+            "played", "key0", "key5", "hash", "tick", "paused", "transfer", "hangup",
+        ]
+    ),
+    max_size=60,
+)  # fmt: skip
+
+
+@given(EVENTS)
+def test_whatever_happens_in_whatever_order_every_turn_gets_one_fate(
+    events: list[str],
+) -> None:
+    """No order of events crashes, leaves a turn without a fate, or a caller waiting."""
+    machine = TurnTaking(TurnTakingOptions(max_call_ms=300_000))
+    actions: list[Action] = list(machine.on_answered(0))
+    at_ms, last = 0, said(0, 100)
+    for event in events:
+        if machine.is_finished:
+            break
+        at_ms += 150
+        turn = max((a.turn for a in actions if isinstance(a, Think | Say)), default=0)
+        match event:
+            case "started":
+                actions += machine.on_speech_started(at_ms, at_ms % 1000)
+            case "suspected":
+                last = said(at_ms - 100, at_ms)
+                actions += machine.on_speech_suspected(at_ms, last)
+            case "resumed":
+                actions += machine.on_speech_resumed(at_ms)
+            case "ended":
+                actions += machine.on_speech_ended(at_ms, last)
+            case "audio":
+                actions += machine.on_reply_audio(at_ms, turn)
+            case "done":
+                actions += machine.on_reply_done(at_ms, turn)
+            case "failed":
+                actions += machine.on_reply_failed(at_ms, turn, "x", may_retry=True)
+            case "played":
+                actions += machine.on_playback_finished(at_ms)
+            case "key0" | "key5" | "hash":
+                key = {"key0": "0", "key5": "5", "hash": "#"}[event]
+                actions += machine.on_key(at_ms, key, 100)
+            case "tick":
+                deadline_ms = machine.deadline_ms()
+                assert deadline_ms is not None  # something always ends the waiting
+                at_ms = max(at_ms, deadline_ms)
+                actions += machine.on_tick(at_ms)
+            case "paused":
+                actions += machine.on_caller_paused(at_ms)
+            case "transfer" | "hangup":
+                actions += machine.on_reply_action(at_ms, turn, event, "")
+    begun = [a.turn for a in actions if isinstance(a, Think | Say)]
+    fated = [a.turn for a in actions if isinstance(a, Settle | Forget)]
+    assert begun == sorted(set(begun))
+    assert len(fated) == len(set(fated))
+    open_turns = set(begun) - set(fated)
+    assert len(open_turns) <= 1 or machine.is_finished
+    assert not set(fated) - set(begun)
+    if machine.is_finished:
+        assert sum(isinstance(a, Finish) for a in actions) == 1
