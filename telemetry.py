@@ -132,8 +132,8 @@ _TURN_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5, 2.0, 4.0, 8.0
 _FAST_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)
 
 CALLS = Counter("voicebot_calls_total", "Calls by how they ended", ["outcome"])
-CALLS_NOW = Gauge("voicebot_calls", "Calls in progress")
-CALLS_ALLOWED = Gauge("voicebot_calls_allowed", "Calls at once that are let in")
+CALLS_NOW = Gauge("voicebot_calls_in_progress", "Calls in progress")
+CALLS_ALLOWED = Gauge("voicebot_max_calls", "Calls at once that are let in")
 CALLS_REFUSED = Counter(
     "voicebot_calls_refused_total", "Calls not taken, by reason", ["reason"]
 )
