@@ -139,8 +139,12 @@ class Settings(BaseSettings):
         SecretStr(""), description="key the phone half shows to those sidecars"
     )
     data_dir: Path = Field(Path("data"), description="records, recordings, state")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO")
-    log_format: Literal["text", "json"] = Field("text")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="least level that is logged"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="json: one object a line"
+    )
     drain_s: float = Field(
         30.0, ge=0, le=3600, description="time calls get to end on SIGTERM"
     )
@@ -283,3 +287,16 @@ def _cross_checks(settings: Settings) -> list[str]:
 def comma_list(text: str) -> list[str]:
     """The parts of a comma separated setting, without blanks."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def settings_table() -> str:
+    """The README's table of settings, in Markdown."""
+    rows = ["| setting | default | what for |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = field.get_default()
+        shown = (
+            default.get_secret_value() if isinstance(default, SecretStr) else default
+        )
+        text = "" if shown in ("", None) else f"`{shown}`"
+        rows.append(f"| `{PREFIX}{name.upper()}` | {text} | {field.description} |")
+    return "\n".join(rows)

@@ -11,8 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass, field, replace
 from typing import assert_never, cast
 
 from agi_handlers.audio_leg.leg import (
@@ -105,7 +111,8 @@ class CallParts:
     session: SpeechSession
     phrases: Mapping[PhraseName, str]
     prompts: Mapping[str, Prompt]
-    transfer_targets: Mapping[str, str] = field(default_factory=dict)
+    target_of: Callable[[str], str | None]
+    """A destination's name as the model said it -> the dialplan's; None: unknown."""
 
 
 class Call:
@@ -278,21 +285,13 @@ class Call:
         self._tasks.create_task(play())
 
     def _finish(self, outcome: CallOutcome) -> None:
-        if outcome.status == "transfer" and outcome.transfer_to:
-            targets = self._parts.transfer_targets
-            target = targets.get(outcome.transfer_to.lower(), "")
-            if not target:
-                logger.warning(
-                    "transfer_target_unknown", extra=fields(name=outcome.transfer_to)
-                )
-            outcome = CallOutcome(
-                outcome.status, outcome.reason, outcome.disposition, target
-            )
-        elif outcome.status == "transfer":
-            target = self._parts.transfer_targets.get("default", "")
-            outcome = CallOutcome(
-                outcome.status, outcome.reason, outcome.disposition, target
-            )
+        if outcome.status == "transfer":
+            target = self._parts.target_of(outcome.transfer_to)
+            if target is None:
+                # the caller was promised a transfer: people take the call all the same
+                name = outcome.transfer_to
+                logger.warning("transfer_target_unknown", extra=fields(name=name))
+            outcome = replace(outcome, transfer_to=target or "")
         self._outcome = outcome
         self._finished.set()
 

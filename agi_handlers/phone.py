@@ -1,0 +1,131 @@
+"""What every call on this host shares: settings, speech half, audio legs, capacity."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from agi_handlers.audio_leg.choose_leg import LegChooser
+from agi_handlers.campaigns import Campaign
+from agi_handlers.conversation.call import Call
+from agi_handlers.conversation.turn_taking import TurnTakingOptions
+from agi_handlers.dialplan_variables import BotStatus
+from config import Settings
+from model.audio.prompts import Prompt
+from model.client import Heartbeat
+from model.speech import SpeechService, SpeechStatus
+from model.vad.detector import DetectorFactory
+from model.vad.endpointing import EndpointingOptions
+from telemetry import CALLS_ALLOWED, CALLS_NOW, fields
+
+logger = logging.getLogger(__name__)
+
+_STATUS_INTERVAL_S = 1.0  # how old the answer of agi://bot/health may be
+
+
+@dataclass(slots=True)
+class Phone:
+    """The telephone half of the service."""
+
+    settings: Settings
+    speech: SpeechService
+    legs: LegChooser
+    open_detector: DetectorFactory
+    prompts: Mapping[str, Prompt]
+    campaigns: Mapping[str, Campaign]
+    started_s: float = field(default_factory=time.monotonic)
+    speech_status: SpeechStatus = field(
+        default_factory=lambda: SpeechStatus(False, "", "remote", detail="starting")
+    )
+    is_draining: bool = False
+    last_error: str = ""
+    num_calls: int = 0
+    _calls: set[Call] = field(default_factory=set)
+
+    def why_not(self) -> tuple[BotStatus, str] | None:
+        """Why a new call cannot be taken now; None: it can."""
+        if self.is_draining:
+            return BotStatus.DRAINING, "draining"
+        if self.num_calls >= self.settings.max_calls:
+            return BotStatus.BUSY, "all_lines_busy"
+        if not self.speech_status.is_ready:
+            return BotStatus.NOT_READY, "speech_not_ready"
+        return None
+
+    @contextmanager
+    def line(self) -> Iterator[None]:
+        """One of the lines, for as long as a call lasts."""
+        self.num_calls += 1
+        CALLS_NOW.set(self.num_calls)
+        try:
+            yield
+        finally:
+            self.num_calls -= 1
+            CALLS_NOW.set(self.num_calls)
+
+    @contextmanager
+    def talking(self, call: Call) -> Iterator[None]:
+        """Known as running, so that a shutdown reaches it."""
+        self._calls.add(call)
+        try:
+            yield
+        finally:
+            self._calls.discard(call)
+
+    def shut_down_calls(self) -> None:
+        """Hand every caller over to the dialplan's people, now."""
+        for call in list(self._calls):
+            call.shut_down()
+
+    async def watch_speech(self) -> None:
+        """Keep `speech_status` fresh until cancelled."""
+        CALLS_ALLOWED.set(self.settings.max_calls)
+        while True:
+            status = await self.speech.status()
+            if status.is_ready != self.speech_status.is_ready:
+                logger.info(
+                    "speech_ready" if status.is_ready else "speech_not_ready",
+                    extra=fields(model=status.model, detail=status.detail),
+                )
+            self.speech_status = status
+            await asyncio.sleep(_STATUS_INTERVAL_S)
+
+    def heartbeat(self, num_frames_late: int = 0) -> Heartbeat:
+        """What the speech half's health port shows of us."""
+        return Heartbeat(
+            num_calls=self.num_calls,
+            max_calls=self.settings.max_calls,
+            is_draining=self.is_draining,
+            num_frames_late=num_frames_late,
+            last_error=self.last_error,
+            uptime_s=round(time.monotonic() - self.started_s, 1),
+        )
+
+    # --- a campaign's rules over the service's settings ---
+
+    def turn_taking_options(self, campaign: Campaign) -> TurnTakingOptions:
+        """The thresholds of one call."""
+        settings, rules = self.settings, campaign.rules
+        no_input_s = rules.no_input_s or settings.no_input_s
+        max_call_s = rules.max_call_s or settings.max_call_s
+        return TurnTakingOptions(
+            barge_in=settings.barge_in if rules.barge_in is None else rules.barge_in,
+            is_greeting_protected=rules.protect_greeting,
+            no_input_ms=round(no_input_s * 1000),
+            max_reprompts=rules.max_reprompts,
+            max_call_ms=round(max_call_s * 1000),
+            first_audio_timeout_ms=round(settings.first_audio_timeout_s * 1000),
+        )
+
+    def endpointing_options(self, *, is_full_duplex: bool) -> EndpointingOptions:
+        """When the caller's turn counts as over on this kind of leg."""
+        hangover_ms = self.settings.endpoint_ms
+        if not is_full_duplex:
+            # a recording ends by itself after a second of silence; shorter pauses
+            # inside it are pauses of thought, and nothing is won by reacting to them
+            hangover_ms = max(hangover_ms, 1500)
+        return replace(EndpointingOptions(), hangover_ms=hangover_ms)

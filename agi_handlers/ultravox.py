@@ -1,0 +1,233 @@
+"""agi://bot/ultravox: converse with the caller.
+
+    query: campaign=NAME (campaigns/NAME.toml), default: `default`
+
+What the dialplan gets back is in `dialplan_variables`.  `BOT_RESULT=done` is set last
+and only when the bot ended the call as it meant to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from contextlib import AsyncExitStack
+
+from agi_handlers import dialplan_variables as variables
+from agi_handlers.agi import commands
+from agi_handlers.agi.connection import AgiConnection
+from agi_handlers.agi.protocol import AgiRequest
+from agi_handlers.audio_leg.leg import LegName
+from agi_handlers.campaigns import DEFAULT_CAMPAIGN, Campaign
+from agi_handlers.conversation.call import Call, CallParts
+from agi_handlers.conversation.outcome import CallOutcome
+from agi_handlers.conversation.turn_taking import TurnTaking
+from agi_handlers.dialplan_variables import BotStatus
+from agi_handlers.errors import (
+    AgiCommandRefused,
+    AgiConnectionLost,
+    AgiTimeout,
+    AudioLegUnavailable,
+    ChannelGone,
+)
+from agi_handlers.phone import Phone
+from model.errors import SpeechError, SpeechOverloaded
+from model.speech import SessionOptions, SpeechSession
+from model.vad.listener import CallerEar
+from telemetry import CALLS, CALLS_REFUSED, call_context, fields, mask_number
+
+logger = logging.getLogger(__name__)
+
+# Beyond the campaign's own limit: a call that is stuck in spite of every other
+# watchdog lets go of its channel after this.
+_STUCK_AFTER_S = 60.0
+
+
+async def ultravox(
+    phone: Phone,
+    request: AgiRequest,
+    agi: AgiConnection,
+    *,
+    media: LegName | None = None,
+) -> None:
+    """Converse, then tell the dialplan how it went."""
+    call_id = str(uuid.uuid4())
+    with call_context(
+        call_id=call_id, uniqueid=request.uniqueid, channel=request.channel
+    ):
+        refused = phone.why_not()
+        if refused is not None:
+            await _refuse(agi, *refused)
+            return
+        with phone.line():
+            name = request.query.get("campaign", DEFAULT_CAMPAIGN)
+            campaign = phone.campaigns.get(name)
+            if campaign is None:
+                logger.error("unknown_campaign", extra=fields(campaign=name))
+                await _refuse(agi, BotStatus.FAILED, "unknown_campaign")
+                return
+            with call_context(campaign=name):
+                await _take(phone, request, agi, campaign, call_id, media)
+
+
+async def _take(
+    phone: Phone,
+    request: AgiRequest,
+    agi: AgiConnection,
+    campaign: Campaign,
+    call_id: str,
+    media: LegName | None,
+) -> None:
+    loop = asyncio.get_running_loop()
+    started_s = loop.time()
+    logger.info(
+        "call_started",
+        extra=fields(
+            caller=mask_number(request.callerid),
+            extension=request.extension,
+            asterisk=request.version,
+            peer=agi.peer,
+        ),
+    )
+    try:
+        await agi.execute(commands.set_variable(variables.BOT_CALL_ID, call_id))
+        async with asyncio.timeout(_longest_s(phone, campaign)):
+            outcome = await _talk(phone, agi, campaign, call_id, media)
+    except SpeechOverloaded as exc:
+        outcome = CallOutcome("refused", exc.code)
+    except SpeechError as exc:
+        phone.last_error = f"{exc.code}: {exc}"
+        logger.error("speech_half_failed", extra=fields(error=str(exc), code=exc.code))
+        outcome = CallOutcome("failed", exc.code)
+    except (AudioLegUnavailable, AgiTimeout, AgiCommandRefused) as exc:
+        phone.last_error = f"{type(exc).__name__}: {exc}"
+        logger.error("audio_leg_unavailable", extra=fields(error=str(exc)))
+        outcome = CallOutcome("failed", "audio_leg_unavailable")
+    except ChannelGone:
+        outcome = CallOutcome("caller_hung_up", "caller_hung_up")
+    except TimeoutError:
+        phone.last_error = "a call was stuck"
+        logger.error("call_stuck")
+        outcome = CallOutcome("failed", "stuck")
+    await report(agi, outcome)
+    CALLS.labels(outcome=outcome.status).inc()
+    logger.info(
+        "call_ended",
+        extra=fields(
+            status=outcome.status,
+            reason=outcome.reason,
+            disposition=outcome.disposition,
+            transfer_to=outcome.transfer_to,
+            seconds=round(loop.time() - started_s, 1),
+        ),
+    )
+
+
+async def _talk(
+    phone: Phone,
+    agi: AgiConnection,
+    campaign: Campaign,
+    call_id: str,
+    media: LegName | None,
+) -> CallOutcome:
+    """Open dialogue and audio, hold the conversation."""
+    settings = phone.settings
+    options = SessionOptions(
+        call_id=call_id,
+        instructions=campaign.instructions,
+        campaign=campaign.name,
+        language=campaign.language or settings.language,
+        voice=campaign.voice,
+        max_new_tokens=campaign.max_new_tokens or settings.max_new_tokens,
+        temperature=campaign.temperature,
+        actions=campaign.rules.actions,
+    )
+    # the dialogue first: a call that cannot be answered is not picked up
+    async with phone.speech.open_session(options) as session:
+        return await hold(phone, agi, campaign, call_id, media, session)
+
+
+async def hold(
+    phone: Phone,
+    agi: AgiConnection,
+    campaign: Campaign,
+    call_id: str,
+    media: LegName | None,
+    session: SpeechSession,
+) -> CallOutcome:
+    """A conversation over this AGI channel with whatever answers as `session`."""
+    async with AsyncExitStack() as stack:
+        leg = await stack.enter_async_context(
+            phone.legs.open_leg(agi, media=media, call_id=uuid.UUID(call_id))
+        )
+        ear = CallerEar(
+            phone.open_detector(),
+            phone.endpointing_options(is_full_duplex=leg.is_full_duplex),
+        )
+        parts = CallParts(
+            leg=leg,
+            ear=ear,
+            session=session,
+            phrases=campaign.phrases.model_dump(),
+            prompts=phone.prompts,
+            target_of=campaign.target_of,
+        )
+        call = Call(parts, TurnTaking(phone.turn_taking_options(campaign)))
+        with call_context(leg=leg.name), phone.talking(call):
+            logger.info("call_answered")
+            outcome = await call.run()
+            logger.info(
+                "talk_ended",
+                extra=fields(turns=call.num_turns, barge_ins=call.num_barge_ins),
+            )
+            return outcome
+
+
+def _longest_s(phone: Phone, campaign: Campaign) -> float:
+    return phone.turn_taking_options(campaign).max_call_ms / 1000 + _STUCK_AFTER_S
+
+
+async def _refuse(agi: AgiConnection, status: BotStatus, reason: str) -> None:
+    CALLS_REFUSED.labels(reason=reason).inc()
+    logger.warning("call_refused", extra=fields(status=str(status), reason=reason))
+    await _set(agi, [(variables.BOT_STATUS, status), (variables.BOT_REASON, reason)])
+
+
+_STATUS = {
+    "completed": BotStatus.DONE,
+    "no_input": BotStatus.DONE,
+    "transfer": BotStatus.TRANSFER,
+    "caller_hung_up": BotStatus.HANGUP,
+    "failed": BotStatus.FAILED,
+    "refused": BotStatus.BUSY,
+}
+
+
+async def report(agi: AgiConnection, outcome: CallOutcome) -> None:
+    """Tell the dialplan how the call ended; `BOT_RESULT=done` comes last.
+
+    A transfer without a target leaves it unset: the dialplan's own people take over,
+    as they do after every failure.
+    """
+    values = [
+        (variables.BOT_STATUS, str(_STATUS[outcome.status])),
+        (variables.BOT_REASON, outcome.reason),
+    ]
+    if outcome.disposition:
+        values.append((variables.BOT_DISPOSITION, outcome.disposition))
+    if outcome.transfer_to:
+        values.append((variables.BOT_TRANSFER_TO, outcome.transfer_to))
+    if outcome.is_orderly and (outcome.status != "transfer" or outcome.transfer_to):
+        values.append((variables.BOT_RESULT, variables.BOT_RESULT_DONE))
+    await _set(agi, values)
+
+
+async def _set(agi: AgiConnection, values: list[tuple[str, str]]) -> None:
+    try:
+        for name, value in values:
+            text = commands.dialplan_text(value)
+            await agi.execute(commands.set_variable(name, text))
+    except AgiConnectionLost:
+        logger.info("dialplan_gone")
+    except (ChannelGone, AgiTimeout, AgiCommandRefused) as exc:
+        logger.warning("dialplan_not_told", extra=fields(error=str(exc)))

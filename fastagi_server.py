@@ -1,0 +1,210 @@
+"""The service: takes calls from Asterisk and starts the speech half beside itself.
+
+Opens the FastAGI port and the audio port.  Unless ULTRAVOX_API_URL names running
+speech servers, `ultravox_api_server.py` is started as a supervised child, which also
+answers on the HTTP port.  SIGTERM and SIGINT drain: new calls are refused, running
+ones may end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import uvloop
+
+from agi_handlers import routes
+from agi_handlers.agi.server import AgiServer, AgiServerOptions
+from agi_handlers.audio_leg.choose_leg import LegChooser, LegOptions
+from agi_handlers.audio_leg.frame_wheel import run_frame_wheel
+from agi_handlers.audio_leg.media_port import MediaPortOptions, open_media_port
+from agi_handlers.campaigns import Campaign, CampaignsInvalid, load_campaigns
+from agi_handlers.errors import ListenFailed
+from agi_handlers.phone import Phone
+from agi_handlers.sidecar import Sidecar, SidecarOptions, sidecar_command
+from config import ConfigError, Settings, comma_list, load
+from model.audio.prompts import Prompt, PromptUnusable, load_prompts
+from model.client import HeartbeatSender, RemoteSpeechService, SpeechClientOptions
+from model.vad.detector import open_detectors
+from telemetry import fields, set_up_logging
+
+logger = logging.getLogger("fastagi_server")
+
+_ROOT = Path(__file__).resolve().parent
+_HAND_OVER_S = 2.0  # at the end of a drain: time for the last calls to reach people
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the service; 0 after an orderly end, 1 on a failure, 2 on bad settings."""
+    parser = argparse.ArgumentParser(
+        prog="fastagi_server.py",
+        description=__doc__,
+        epilog="Settings are environment variables ULTRAVOX_… or keys of "
+        "ultravox.toml; the README has the table.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="read settings, campaigns and prompts, report every mistake, and end",
+    )
+    arguments = parser.parse_args(argv)
+    problems: list[str] = []
+    try:
+        settings = load()
+    except ConfigError as exc:
+        for problem in exc.problems:
+            print(f"fastagi_server: {problem}", file=sys.stderr)
+        return 2
+    set_up_logging(settings.log_level, settings.log_format)
+    try:
+        campaigns = load_campaigns(settings.campaigns_dir)
+    except CampaignsInvalid as exc:
+        problems += exc.problems
+    try:
+        prompts = load_prompts(settings.sounds_dir)
+    except PromptUnusable as exc:
+        problems.append(str(exc))
+    if problems:
+        for problem in problems:
+            print(f"fastagi_server: {problem}", file=sys.stderr)
+        return 2
+    if arguments.check:
+        print(f"settings, {len(campaigns)} campaigns, {len(prompts)} prompts: all well")
+        return 0
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, campaigns, prompts))
+    except ListenFailed as exc:
+        logger.error("cannot_listen", extra=fields(error=str(exc)))
+        return 1
+    return 0
+
+
+async def _serve(
+    settings: Settings,
+    campaigns: Mapping[str, Campaign],
+    prompts: Mapping[str, Prompt],
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    urls = comma_list(settings.api_url)
+    is_supervising = not urls
+    if is_supervising:
+        _check_http_port(settings)
+        urls = [_own_url(settings)]
+    async with AsyncExitStack() as stack:
+        media_port = await stack.enter_async_context(
+            open_media_port(
+                MediaPortOptions(
+                    host=settings.audiosocket_host,
+                    port=settings.audiosocket_port,
+                    allowed_peers=tuple(comma_list(settings.allowed_dialers)),
+                )
+            )
+        )
+        wheel = await stack.enter_async_context(run_frame_wheel())
+        api_key = settings.api_key.get_secret_value()
+        speech = await stack.enter_async_context(
+            RemoteSpeechService(
+                urls,
+                api_key,
+                SpeechClientOptions(
+                    first_event_timeout_s=settings.first_audio_timeout_s
+                ),
+            )
+        )
+        phone = Phone(
+            settings=settings,
+            speech=speech,
+            legs=LegChooser(
+                LegOptions(
+                    media=settings.media,
+                    advertise=settings.audiosocket_advertise,
+                    shared_dir=settings.shared_dir,
+                    exchange_dir=settings.data_dir / "exchange",
+                    asterisk_dir=settings.asterisk_dir,
+                ),
+                media_port,
+                wheel,
+            ),
+            open_detector=open_detectors(settings.vad),
+            prompts=prompts,
+            campaigns=campaigns,
+        )
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        background = [tasks.create_task(phone.watch_speech())]
+        if is_supervising:
+            sidecar = Sidecar(
+                SidecarOptions(url=urls[0], command=sidecar_command(_ROOT))
+            )
+            background.append(tasks.create_task(sidecar.run()))
+        heartbeat = HeartbeatSender(
+            urls,
+            socket.gethostname(),
+            lambda: phone.heartbeat(wheel.stats.num_late),
+            api_key,
+        )
+        background.append(tasks.create_task(heartbeat.run()))
+        server = AgiServer(
+            routes(phone),
+            AgiServerOptions(host=settings.agi_host, port=settings.agi_port),
+        )
+        await stack.enter_async_context(server)
+        # what is loaded by now stays: the collector need not walk it in mid-call
+        gc.collect()
+        gc.freeze()
+        logger.info(
+            "listening",
+            extra=fields(
+                agi_port=server.port,
+                audio_port=media_port.port,
+                speech=",".join(urls),
+                max_calls=settings.max_calls,
+            ),
+        )
+        await stop.wait()
+        await _drain(phone, server, settings.drain_s)
+        for task in background:
+            task.cancel()
+
+
+async def _drain(phone: Phone, server: AgiServer, drain_s: float) -> None:
+    logger.info("draining", extra=fields(calls=phone.num_calls, seconds=drain_s))
+    phone.is_draining = True
+    if not await server.drain(drain_s):
+        phone.shut_down_calls()
+        await server.drain(_HAND_OVER_S)
+    logger.info("stopped")
+
+
+def _own_url(settings: Settings) -> str:
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://127.0.0.1:{settings.port}"
+
+
+def _check_http_port(settings: Settings) -> None:
+    """Find out before anything starts that the speech half's port is taken."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as exc:
+            raise ListenFailed(
+                f"HTTP port {settings.host}:{settings.port} (ULTRAVOX_PORT): "
+                f"{exc.strerror}"
+            ) from exc
+
+
+if __name__ == "__main__":
+    sys.exit(main())

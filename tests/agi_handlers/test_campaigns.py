@@ -1,0 +1,48 @@
+"""Campaign files: validated whole, with every mistake named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agi_handlers.campaigns import CampaignsInvalid, load_campaigns
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def test_the_campaigns_we_ship_are_valid() -> None:
+    campaigns = load_campaigns(ROOT / "campaigns")
+    assert campaigns["default"].phrases.greeting
+    assert campaigns["default"].target_of("") == ""
+
+
+def test_every_mistake_of_every_file_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "default.toml").write_text("colour = 'red'\n[rules]\nno_input_s = 0\n")
+    (tmp_path / "b.toml").write_text("this is = = no toml")
+    (tmp_path / "c.toml").write_text("[rules]\nactions = ['fly']\n")
+    (tmp_path / "d.toml").write_text("[transfer]\nsales = 'a,b'\n")
+    with pytest.raises(CampaignsInvalid) as caught:
+        load_campaigns(tmp_path)
+    text = str(caught.value)
+    for part in ("colour", "no_input_s", "b.toml", "unknown action 'fly'", "'a,b'"):
+        assert part in text
+    assert len(caught.value.problems) == 5
+
+
+def test_folder_without_a_default_campaign_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sales.toml").write_text("")
+    with pytest.raises(CampaignsInvalid, match=r"no default\.toml"):
+        load_campaigns(tmp_path)
+
+
+def test_transfer_targets_are_looked_up_by_name_and_unknown_ones_refused(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "default.toml").write_text(
+        "[transfer]\nsales = 'SALESLINE'\ndefault = '8600'\n"
+    )
+    campaign = load_campaigns(tmp_path)["default"]
+    assert campaign.target_of("Sales ") == "SALESLINE"
+    assert campaign.target_of("") == "8600"
+    assert campaign.target_of("../../etc") is None
