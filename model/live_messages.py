@@ -39,7 +39,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, assert_never
 import msgspec
 from msgspec import Meta
 
-from model.errors import SpeechError
+from model.errors import InvalidAudio, InvalidRequest, SpeechError
 from model.speech import (
     FinishReason,
     ReplyAction,
@@ -331,6 +331,26 @@ def encode_client(message: ClientMessage) -> list[Wire]:
         case End():
             return [_json("end", {})]
     assert_never(message)
+
+
+def check_user_turn(message: UserTurnSent | Say) -> None:
+    """Refuse here what the server would end the dialogue for.
+
+    Raises:
+        InvalidAudio, InvalidRequest: what is wrong with this turn.
+    """
+    match message:
+        case UserTurnSent(_, Utterance(pcm16=pcm16)):
+            if not SAMPLE_BYTES <= len(pcm16) <= MAX_AUDIO_BYTES:
+                raise InvalidAudio(
+                    f"an utterance of {len(pcm16)} bytes; at most {MAX_AUDIO_BYTES}"
+                )
+            if len(pcm16) % SAMPLE_BYTES:
+                raise InvalidAudio("half a sample at the end of the utterance")
+        case UserTurnSent(_, TypedTurn(text)) | Say(_, text):
+            # JSON may write a character as six
+            if len(text) * 6 > MAX_TEXT_CHARS:
+                raise InvalidRequest(f"a text of {len(text)} characters is too long")
 
 
 def encode_server(message: ServerMessage) -> list[Wire]:

@@ -1,0 +1,311 @@
+"""The speech half over the network: `SpeechService` on the WebSocket `/chat/live`.
+
+One dialogue is one connection.  Several addresses are used in turn; one that fails is
+tried last for a while.  This module is the phone half's: it imports no torch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus, WebSocketException
+
+from model.errors import SpeechError, SpeechOverloaded, SpeechUnavailable
+from model.live_messages import (
+    MAX_AUDIO_BYTES,
+    LiveError,
+    LiveProtocolError,
+    Ready,
+    ServerMessages,
+    Start,
+    encode_client,
+)
+from model.remote_session import (
+    RemoteSession,
+    SpeechClientOptions,
+    error_from,
+    one_line,
+)
+from model.speech import SessionOptions, SpeechStatus
+from telemetry import fields
+
+__all__ = [
+    "Heartbeat",
+    "HeartbeatSender",
+    "RemoteSession",
+    "RemoteSpeechService",
+    "SpeechClientOptions",
+]
+
+logger = logging.getLogger(__name__)
+
+LIVE_PATH: Final = "/chat/live"
+HEALTH_PATH: Final = "/health"
+HEARTBEAT_PATH: Final = "/internal/heartbeat"
+
+
+@dataclass(slots=True)
+class _Sidecar:
+    """One address and whether it is worth trying first."""
+
+    url: str
+    avoid_until: float = 0.0
+
+
+class RemoteSpeechService:
+    """Opens dialogues at one of several sidecars."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        api_key: str = "",
+        options: SpeechClientOptions | None = None,
+    ) -> None:
+        """`urls` as `http://host:port` or `https://…`.
+
+        Raises:
+            ValueError: no address, or one that isn't a URL of that kind.
+        """
+        self._options = options or SpeechClientOptions()
+        self._sidecars = [_Sidecar(_checked(url)) for url in urls]
+        if not self._sidecars:
+            raise ValueError("at least one address is needed")
+        self._headers = _key_headers(api_key)
+        self._http = httpx.AsyncClient(
+            headers=self._headers,
+            timeout=self._options.connect_timeout_s,
+            trust_env=False,  # a proxy of the environment is for the world outside
+        )
+        self._num_opened = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close what `status` keeps open; sessions end with their own contexts."""
+        await self._http.aclose()
+
+    @asynccontextmanager
+    async def open_session(
+        self, options: SessionOptions
+    ) -> AsyncGenerator[RemoteSession]:
+        """A dialogue at the first address that takes it.
+
+        Raises:
+            SpeechOverloaded: at least one answered, none has room.
+            SpeechUnavailable: none answered.
+            InvalidRequest: the options were refused.
+        """
+        connection, decoder = await self._connect_anywhere(options)
+        try:
+            session = RemoteSession(connection, decoder, self._options)
+            async with session.running():
+                yield session
+        finally:
+            await connection.close()
+
+    async def status(self) -> SpeechStatus:
+        """What the first address that answers says of itself; never raises."""
+        detail = ""
+        for sidecar in self._in_order():
+            try:
+                response = await self._http.get(sidecar.url + HEALTH_PATH)
+                return _status_from(response.json())
+            except (httpx.HTTPError, ValueError, KeyError, TypeError) as exc:
+                detail = detail or f"{sidecar.url}: {one_line(exc)}"
+        return SpeechStatus(is_ready=False, model="", weights="remote", detail=detail)
+
+    def _in_order(self) -> list[_Sidecar]:
+        """Healthy addresses first, beginning with another one each time."""
+        first = self._num_opened % len(self._sidecars)
+        turned = self._sidecars[first:] + self._sidecars[:first]
+        now = time.monotonic()
+        return sorted(turned, key=lambda sidecar: sidecar.avoid_until > now)
+
+    async def _connect_anywhere(
+        self, options: SessionOptions
+    ) -> tuple[ClientConnection, ServerMessages]:
+        overloaded: SpeechOverloaded | None = None
+        unreachable: SpeechUnavailable | None = None
+        order = self._in_order()
+        self._num_opened += 1
+        for sidecar in order:
+            try:
+                return await self._connect(sidecar.url, options)
+            except SpeechOverloaded as exc:
+                overloaded = exc
+            except SpeechUnavailable as exc:
+                unreachable = exc
+                sidecar.avoid_until = time.monotonic() + self._options.retry_after_s
+                reason = str(exc)
+                logger.warning(
+                    "sidecar_unavailable", extra=fields(url=sidecar.url, reason=reason)
+                )
+        failure = overloaded or unreachable
+        assert failure is not None
+        raise failure
+
+    async def _connect(
+        self, url: str, options: SessionOptions
+    ) -> tuple[ClientConnection, ServerMessages]:
+        """Raises SpeechError: refused, or not there in time."""
+        timeout_s = self._options.connect_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                connection = await connect(
+                    _live_url(url),
+                    additional_headers=self._headers,
+                    ping_interval=self._options.ping_interval_s,
+                    ping_timeout=self._options.ping_timeout_s,
+                    close_timeout=1.0,
+                    max_size=MAX_AUDIO_BYTES,
+                    compression=None,  # speech shrinks little, and it costs CPU
+                    proxy=None,
+                    open_timeout=None,
+                )
+        except InvalidStatus as exc:
+            raise _refusal(url, exc) from exc
+        except (OSError, TimeoutError, WebSocketException) as exc:
+            raise SpeechUnavailable(f"{url}: {one_line(exc)}") from exc
+        decoder = ServerMessages()
+        try:
+            async with asyncio.timeout(timeout_s):
+                for wire in encode_client(Start(options)):
+                    await connection.send(wire)
+                _check_ready(url, decoder.receive(await connection.recv()))
+        except (TimeoutError, WebSocketException, LiveProtocolError) as exc:
+            await connection.close()
+            raise SpeechUnavailable(f"{url}: {one_line(exc)}") from exc
+        except BaseException:
+            await connection.close()
+            raise
+        return connection, decoder
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a phone half says of itself."""
+
+    num_calls: int
+    max_calls: int
+    is_draining: bool = False
+    num_frames_late: int = 0
+    last_error: str = ""
+    uptime_s: float = 0.0
+    version: str = ""
+
+
+class HeartbeatSender:
+    """Tells every sidecar how the phone half is, so that `/health` knows both."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        name: str,
+        snapshot: Callable[[], Heartbeat],
+        api_key: str = "",
+        interval_s: float = 5.0,
+    ) -> None:
+        """`name` tells phone halves apart, e.g. host:port of its AGI listener."""
+        self._urls = [_checked(url) for url in urls]
+        self._name = name
+        self._snapshot = snapshot
+        self._headers = _key_headers(api_key)
+        self._interval_s = interval_s
+        self._failing: set[str] = set()
+
+    async def run(self) -> None:
+        """Send until cancelled; an address that doesn't answer holds up no other."""
+        async with (
+            httpx.AsyncClient(
+                headers=self._headers, timeout=self._interval_s, trust_env=False
+            ) as client,
+            asyncio.TaskGroup() as tasks,
+        ):
+            for url in self._urls:
+                tasks.create_task(self._send_to(url, client))
+
+    async def _send_to(self, url: str, client: httpx.AsyncClient) -> None:
+        while True:
+            body = {
+                "name": self._name,
+                "interval_s": self._interval_s,
+                **asdict(self._snapshot()),
+            }
+            try:
+                response = await client.post(url + HEARTBEAT_PATH, json=body)
+                response.raise_for_status()
+                self._note(url, "")
+            except httpx.HTTPError as exc:
+                self._note(url, one_line(exc))
+            await asyncio.sleep(self._interval_s)
+
+    def _note(self, url: str, problem: str) -> None:
+        """Log when an address starts or stops failing, not at every beat."""
+        if problem and url not in self._failing:
+            self._failing.add(url)
+            logger.warning("heartbeat_failing", extra=fields(url=url, reason=problem))
+        elif not problem and url in self._failing:
+            self._failing.discard(url)
+            logger.info("heartbeat_back", extra=fields(url=url))
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} is not an http:// or https:// address")
+    return url.rstrip("/")
+
+
+def _live_url(url: str) -> str:
+    return "ws" + url.removeprefix("http") + LIVE_PATH
+
+
+def _key_headers(api_key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+
+def _check_ready(url: str, answer: object) -> None:
+    if isinstance(answer, LiveError):
+        raise error_from(answer.code, answer.message)
+    if not isinstance(answer, Ready):
+        raise SpeechUnavailable(f"{url}: {type(answer).__name__} came before ready")
+
+
+def _refusal(url: str, exc: InvalidStatus) -> SpeechError:
+    status = exc.response.status_code
+    if status in (401, 403):
+        return SpeechUnavailable(f"{url}: our key was refused (HTTP {status})")
+    return SpeechUnavailable(f"{url}: HTTP {status} in place of a WebSocket")
+
+
+def _status_from(health: Any) -> SpeechStatus:
+    """Of `/health`'s JSON; raises KeyError or TypeError where it is something else."""
+    model = health["model"]
+    return SpeechStatus(
+        is_ready=bool(model["is_ready"]),
+        model=str(model["name"]),
+        weights=model["weights"],
+        device=str(model["device"]),
+        detail=str(model["detail"]),
+        max_sessions=int(health["sessions"]["max"]),
+        num_sessions=int(health["sessions"]["now"]),
+    )

@@ -1,0 +1,246 @@
+"""One dialogue over one connection to a sidecar: what `model.client` opens.
+
+reply(turn)  ─▶ `utterance` ─▶ a ReplyStream for the turn ◀─ the connection's reader
+iterator closed ─▶ `cancel`        connection lost ─▶ every open stream raises
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from model.errors import (
+    ContextTooLong,
+    GenerationFailed,
+    InvalidAudio,
+    InvalidRequest,
+    SpeechError,
+    SpeechOverloaded,
+    SpeechUnavailable,
+    SynthesisFailed,
+)
+from model.live_messages import (
+    Cancel,
+    ClientMessage,
+    Forget,
+    LiveError,
+    LiveProtocolError,
+    Ready,
+    Say,
+    ServerMessage,
+    ServerMessages,
+    Settle,
+    UserTurnSent,
+    check_user_turn,
+    encode_client,
+)
+from model.reply_stream import ReplyStream
+from model.speech import ReplyDone, ReplyEvent, UserTurn
+from telemetry import fields
+
+logger = logging.getLogger(__name__)
+
+_MAX_UNSENT = 64
+"""Messages waiting for the network: more than a call says in a minute of stillness."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechClientOptions:
+    """How patient the client is."""
+
+    connect_timeout_s: float = 2.0
+    """One try at one address up to `ready`; sidecars are near, and a caller waits."""
+    first_event_timeout_s: float = 8.0
+    """A turn's question to its first event: encoder, prefill and a full batch."""
+    inter_event_timeout_s: float = 5.0
+    """Between events of a reply; a sentence takes a CPU a second or two."""
+    send_timeout_s: float = 2.0
+    """To hand one message to the network; a peer that reads nothing is gone."""
+    ping_interval_s: float = 5.0
+    ping_timeout_s: float = 5.0
+    """A host that lost its power says nothing: silence this long ends the session."""
+    max_buffered_bytes: int = 2 * 1024 * 1024
+    """Reply audio not yet taken, for each turn: two minutes at 8 kHz.  When full, the
+    connection isn't read on, and through it synthesis waits."""
+    retry_after_s: float = 5.0
+    """An address that failed is tried after the others for this long."""
+
+
+class RemoteSession:
+    """The dialogue; implements `SpeechSession`."""
+
+    def __init__(
+        self,
+        connection: ClientConnection,
+        decoder: ServerMessages,
+        options: SpeechClientOptions,
+    ) -> None:
+        """`decoder` has seen everything up to `ready`."""
+        self._connection = connection
+        self._decoder = decoder
+        self._options = options
+        self._streams: dict[int, ReplyStream] = {}
+        self._last_turn = -1
+        self._lost: SpeechError | None = None
+        # Full: the sidecar reads nothing any more, and the session is given up.
+        self._unsent: asyncio.Queue[ClientMessage] = asyncio.Queue(_MAX_UNSENT)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Read and write the connection for as long as the block lasts."""
+        tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            self._lose(SpeechUnavailable("the session is closed"))
+
+    def reply(self, turn: int, user: UserTurn) -> AsyncGenerator[ReplyEvent]:
+        """See `SpeechSession.reply`; close the iterator to cancel."""
+        return self._events(turn, UserTurnSent(turn, user))
+
+    def say(self, turn: int, text: str) -> AsyncGenerator[ReplyEvent]:
+        """See `SpeechSession.say`; close the iterator to cancel."""
+        return self._events(turn, Say(turn, text))
+
+    async def settle(self, turn: int, heard_ms: int | None = None) -> None:
+        """See `SpeechSession.settle`; when the connection is lost, nothing."""
+        self._drop(turn)
+        self._send(Settle(turn, heard_ms))
+
+    async def forget(self, turn: int) -> None:
+        """See `SpeechSession.forget`; when the connection is lost, nothing."""
+        self._drop(turn)
+        self._send(Forget(turn))
+
+    async def _events(
+        self, turn: int, message: UserTurnSent | Say
+    ) -> AsyncGenerator[ReplyEvent]:
+        if turn <= self._last_turn:
+            raise ValueError(f"turn {turn} after turn {self._last_turn}")
+        check_user_turn(message)  # the server would close the dialogue over it
+        if self._lost is not None:
+            raise self._lost
+        self._last_turn = turn
+        stream = self._streams[turn] = ReplyStream(self._options.max_buffered_bytes)
+        self._send(message)
+        try:
+            timeout_s = self._options.first_event_timeout_s
+            while (event := await stream.get(timeout_s)) is not None:
+                yield event
+                timeout_s = self._options.inter_event_timeout_s
+        finally:
+            # A stream that ended has left the table: nothing is there to cancel.
+            if self._drop(turn):
+                self._send(Cancel(turn))
+
+    async def _read(self) -> None:
+        """Hand every message to the stream of its turn until the connection ends."""
+        try:
+            async for wire in self._connection:
+                message = self._decoder.receive(wire)
+                if message is not None:
+                    await self._take(message)
+            self._lose(SpeechUnavailable("the sidecar closed the connection"))
+        except ConnectionClosed as exc:
+            self._lose(SpeechUnavailable(f"the connection broke: {one_line(exc)}"))
+        except LiveProtocolError as exc:
+            self._lose(SpeechUnavailable(f"the sidecar sent nonsense: {exc}"))
+
+    async def _write(self) -> None:
+        """Send what waits; a message and its audio are never parted."""
+        try:
+            while True:
+                message = await self._unsent.get()
+                async with asyncio.timeout(self._options.send_timeout_s):
+                    for wire in encode_client(message):
+                        await self._connection.send(wire)
+        except (ConnectionClosed, TimeoutError) as exc:
+            self._lose(SpeechUnavailable(f"cannot send: {one_line(exc)}"))
+
+    async def _take(self, message: ServerMessage) -> None:
+        match message:
+            case Ready():
+                raise LiveProtocolError("ready in mid-dialogue", field="type")
+            case LiveError(turn, code, text):
+                error = error_from(code, text)
+                if turn is None:
+                    self._lose(error)
+                elif stream := self._streams.pop(turn, None):
+                    stream.end(error)
+            case _:
+                await self._deliver(message)
+
+    async def _deliver(self, event: ReplyEvent) -> None:
+        stream = self._streams.get(event.turn)
+        if stream is None:
+            return  # cancelled meanwhile: what was under way is of no use
+        await stream.put(event)
+        if isinstance(event, ReplyDone):
+            self._streams.pop(event.turn, None)
+            stream.end()
+
+    def _drop(self, turn: int) -> bool:
+        """Close the turn's stream; whether the server may still be at it."""
+        stream = self._streams.pop(turn, None)
+        if stream is not None:
+            stream.close()
+        return stream is not None
+
+    def _send(self, message: ClientMessage) -> None:
+        if self._lost is not None:
+            return
+        try:
+            self._unsent.put_nowait(message)
+        except asyncio.QueueFull:
+            self._lose(SpeechUnavailable("the sidecar reads nothing any more"))
+
+    def _lose(self, error: SpeechError) -> None:
+        """The connection is gone: every open stream raises `error`."""
+        if self._lost is None:
+            self._lost = error
+            logger.debug("session_lost", extra=fields(reason=str(error)))
+        for stream in self._streams.values():
+            stream.end(error)
+        self._streams.clear()
+
+
+_ERRORS: Final[tuple[type[SpeechError], ...]] = (
+    SpeechOverloaded,
+    SpeechUnavailable,
+    InvalidRequest,
+    InvalidAudio,
+    GenerationFailed,
+    SynthesisFailed,
+)
+# Codes of classes that the phone half has no need to tell apart.
+_ERROR_OF_CODE: Final[dict[str, type[SpeechError]]] = {
+    **{kind.code: kind for kind in _ERRORS},
+    "engine_overloaded": SpeechOverloaded,
+    "synthesis_overloaded": SpeechOverloaded,
+    "synthesizer_unavailable": SpeechUnavailable,
+    "model_load_failed": SpeechUnavailable,
+    "voice_unknown": InvalidRequest,
+    LiveProtocolError.code: InvalidRequest,
+}
+
+
+def error_from(code: str, message: str) -> SpeechError:
+    """The typed error behind an `error` message."""
+    if code == ContextTooLong.code:
+        return ContextTooLong(message, num_tokens=0, limit_tokens=0)
+    return _ERROR_OF_CODE.get(code, GenerationFailed)(f"{code}: {message}")
+
+
+def one_line(exc: BaseException) -> str:
+    """What happened, for a message; many exceptions of the network say nothing."""
+    return " ".join(f"{type(exc).__name__} {exc}".split())
