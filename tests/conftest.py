@@ -1,0 +1,147 @@
+"""What every test gets: a check that it left nothing behind, and a few fixtures.
+
+A test fails when a task, thread, child process or open file of its own is still there
+at its end. What fixtures of a wider scope started is there before and counts for
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import inspect
+import socket
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# Threads and processes get this long to finish ending before they count as left.
+_GRACE_S = 2.0
+# Of libraries, one per process and kept on purpose.
+_LIBRARY_THREADS = (
+    "AnyIO worker thread",  # anyio keeps idle workers for ten seconds
+    "ThreadPoolExecutor-tqdm",
+    "Thread-auto_conversion",  # transformers, while it loads a checkpoint
+)
+_LIBRARY_CHILDREN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+# Opened once by imports and first uses, and kept: Python, packages, devices.
+_LIBRARY_FILES = (sys.prefix, sys.base_prefix, "/usr/", "/dev/", "/proc/", "/sys/")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind() -> Iterator[None]:
+    before = _inventory()
+    yield
+    left = _left_since(before)
+    deadline = time.monotonic() + _GRACE_S
+    while left and time.monotonic() < deadline:
+        gc.collect()  # an unreachable socket is closed with its ResourceWarning
+        time.sleep(0.02)
+        left = _left_since(before)
+    assert not left, f"left behind: {'; '.join(sorted(left))}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Watch the tasks of every asynchronous test."""
+    for item in items:
+        test = getattr(item, "obj", None)
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(test):
+            item.obj = _without_leaked_tasks(test)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Asks the system for TCP ports of 127.0.0.1 that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """An empty folder for records, recordings and state."""
+    path = tmp_path / "data"
+    path.mkdir()
+    return path
+
+
+def _without_leaked_tasks(
+    test: Callable[..., Awaitable[None]],
+) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def watched(*args: object, **kwargs: object) -> None:
+        before = asyncio.all_tasks()
+        await test(*args, **kwargs)
+        for _ in range(20):  # cancelled tasks need some rounds to end
+            if not asyncio.all_tasks() - before:
+                return
+            await asyncio.sleep(0)
+        left = sorted(str(task.get_coro()) for task in asyncio.all_tasks() - before)
+        assert not left, f"tasks left behind: {'; '.join(left)}"
+
+    return watched
+
+
+def _inventory() -> set[str]:
+    return _threads() | _children() | _open_files()
+
+
+def _left_since(before: set[str]) -> set[str]:
+    return _inventory() - before
+
+
+def _threads() -> set[str]:
+    return {
+        f"thread {thread.name} ({thread.ident})"
+        for thread in threading.enumerate()
+        if not thread.name.startswith(_LIBRARY_THREADS)
+    }
+
+
+def _children() -> set[str]:
+    found = set()
+    for children in Path("/proc/self/task").glob("*/children"):
+        for pid in _text(children).split():
+            command = _text(Path(f"/proc/{pid}/cmdline")).replace("\0", " ")
+            if not any(name in command for name in _LIBRARY_CHILDREN):
+                found.add(f"process {pid} ({command[:100]})")
+    return found
+
+
+def _open_files() -> set[str]:
+    """Sockets and files of ours; pipes and event descriptors come and go in loops."""
+    found = set()
+    for link in Path("/proc/self/fd").glob("*"):
+        try:
+            target = str(link.readlink())
+        except OSError:
+            continue  # the descriptor of this listing
+        is_file = target.startswith("/") and not target.startswith(_LIBRARY_FILES)
+        if target.startswith("socket:") or is_file:
+            found.add(f"descriptor {link.name} ({target})")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # it ended meanwhile
+        return ""
