@@ -7,7 +7,9 @@ tried last for a while.  This module is the phone half's: it imports no torch.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
+import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -45,6 +47,7 @@ __all__ = [
     "RemoteSession",
     "RemoteSpeechService",
     "SpeechClientOptions",
+    "tls_context",
 ]
 
 logger = logging.getLogger(__name__)
@@ -59,6 +62,7 @@ class _Sidecar:
     """One address and whether it is worth trying first."""
 
     url: str
+    http: httpx.AsyncClient
     avoid_until: float = 0.0
 
 
@@ -77,15 +81,13 @@ class RemoteSpeechService:
             ValueError: no address, or one that isn't a URL of that kind.
         """
         self._options = options or SpeechClientOptions()
-        self._sidecars = [_Sidecar(_checked(url)) for url in urls]
-        if not self._sidecars:
+        if not urls:
             raise ValueError("at least one address is needed")
         self._headers = _key_headers(api_key)
-        self._http = httpx.AsyncClient(
-            headers=self._headers,
-            timeout=self._options.connect_timeout_s,
-            trust_env=False,  # a proxy of the environment is for the world outside
-        )
+        self._sidecars = [
+            _Sidecar(url, _http_client(url, api_key, self._options.connect_timeout_s))
+            for url in map(_checked, urls)
+        ]
         self._num_opened = 0
 
     async def __aenter__(self) -> Self:
@@ -101,7 +103,8 @@ class RemoteSpeechService:
 
     async def aclose(self) -> None:
         """Close what `status` keeps open; sessions end with their own contexts."""
-        await self._http.aclose()
+        for sidecar in self._sidecars:
+            await sidecar.http.aclose()
 
     @asynccontextmanager
     async def open_session(
@@ -127,7 +130,7 @@ class RemoteSpeechService:
         detail = ""
         for sidecar in self._in_order():
             try:
-                response = await self._http.get(sidecar.url + HEALTH_PATH)
+                response = await sidecar.http.get(HEALTH_PATH)
                 return _status_from(response.json())
             except (httpx.HTTPError, ValueError, KeyError, TypeError) as exc:
                 detail = detail or f"{sidecar.url}: {one_line(exc)}"
@@ -172,6 +175,7 @@ class RemoteSpeechService:
             async with asyncio.timeout(timeout_s):
                 connection = await connect(
                     _live_url(url),
+                    ssl=tls_context(url),
                     additional_headers=self._headers,
                     ping_interval=self._options.ping_interval_s,
                     ping_timeout=self._options.ping_timeout_s,
@@ -228,35 +232,31 @@ class HeartbeatSender:
         self._urls = [_checked(url) for url in urls]
         self._name = name
         self._snapshot = snapshot
-        self._headers = _key_headers(api_key)
+        self._api_key = api_key
         self._interval_s = interval_s
         self._failing: set[str] = set()
 
     async def run(self) -> None:
         """Send until cancelled; an address that doesn't answer holds up no other."""
-        async with (
-            httpx.AsyncClient(
-                headers=self._headers, timeout=self._interval_s, trust_env=False
-            ) as client,
-            asyncio.TaskGroup() as tasks,
-        ):
+        async with asyncio.TaskGroup() as tasks:
             for url in self._urls:
-                tasks.create_task(self._send_to(url, client))
+                tasks.create_task(self._send_to(url))
 
-    async def _send_to(self, url: str, client: httpx.AsyncClient) -> None:
-        while True:
-            body = {
-                "name": self._name,
-                "interval_s": self._interval_s,
-                **asdict(self._snapshot()),
-            }
-            try:
-                response = await client.post(url + HEARTBEAT_PATH, json=body)
-                response.raise_for_status()
-                self._note(url, "")
-            except httpx.HTTPError as exc:
-                self._note(url, one_line(exc))
-            await asyncio.sleep(self._interval_s)
+    async def _send_to(self, url: str) -> None:
+        async with _http_client(url, self._api_key, self._interval_s) as client:
+            while True:
+                body = {
+                    "name": self._name,
+                    "interval_s": self._interval_s,
+                    **asdict(self._snapshot()),
+                }
+                try:
+                    response = await client.post(HEARTBEAT_PATH, json=body)
+                    response.raise_for_status()
+                    self._note(url, "")
+                except httpx.HTTPError as exc:
+                    self._note(url, one_line(exc))
+                await asyncio.sleep(self._interval_s)
 
     def _note(self, url: str, problem: str) -> None:
         """Log when an address starts or stops failing, not at every beat."""
@@ -268,11 +268,44 @@ class HeartbeatSender:
             logger.info("heartbeat_back", extra=fields(url=url))
 
 
+def tls_context(url: str) -> ssl.SSLContext | None:
+    """How to check the certificate behind `url`; None: there is none.
+
+    A certificate names the host that others know; on loopback it cannot match, and
+    nobody else is there to be mistaken for it.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https":
+        return None
+    context = ssl.create_default_context()
+    if _is_loopback(parts.hostname or ""):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _checked(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is not an http:// or https:// address")
     return url.rstrip("/")
+
+
+def _http_client(url: str, api_key: str, timeout_s: float) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=url,
+        headers=_key_headers(api_key),
+        timeout=timeout_s,
+        verify=tls_context(url) or True,
+        trust_env=False,  # a proxy of the environment is for the world outside
+    )
 
 
 def _live_url(url: str) -> str:

@@ -1,0 +1,222 @@
+"""The speech half as a supervised child of the phone half.
+
+    start ─▶ not ready ─▶ ready ─▶ died or silent ─▶ pause ─▶ start
+
+The pause doubles each time and is short again after a minute of life.
+The child holds the other end of a pipe as its standard input and ends when that is
+closed, so it never outlives us, not even when we are killed.  Its log lines go to our
+standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import ssl
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from model.client import tls_context
+from telemetry import fields
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarOptions:
+    """How the child is started and how long it may be silent."""
+
+    url: str
+    """Where it will answer, e.g. http://127.0.0.1:8000."""
+    command: tuple[str, ...]
+    """See `sidecar_command`."""
+    environ: Mapping[str, str] | None = None
+    """None: ours."""
+    backoff_first_s: float = 0.5
+    """A crash in mid-call is mended while the caller hears that somebody comes."""
+    backoff_max_s: float = 30.0
+    """A model that cannot be loaded is tried again, not hammered."""
+    steady_s: float = 60.0
+    """Alive for so long, it counts as started well: the next pause is the first."""
+    start_timeout_s: float = 120.0
+    """To open the port: importing torch from a cold disk takes half a minute."""
+    live_interval_s: float = 1.0
+    live_timeout_s: float = 2.0
+    max_missed: int = 5
+    """Unanswered polls in a row until it counts as hung."""
+    stop_grace_s: float = 10.0
+    """From the request to end to SIGKILL."""
+
+
+def sidecar_command(root: Path) -> tuple[str, ...]:
+    """The command line of the speech half in this checkout."""
+    return (sys.executable, str(root / "ultravox_api_server.py"), "--supervised")
+
+
+class Sidecar:
+    """One child process, started again whenever it ends."""
+
+    def __init__(self, options: SidecarOptions) -> None:
+        self._options = options
+        self._process: Process | None = None
+        self._ready = asyncio.Event()
+        self._num_starts = 0
+        self._last_exit = ""
+
+    @property
+    def is_ready(self) -> bool:
+        """It has its model and takes dialogues."""
+        return self._ready.is_set()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running child."""
+        return self._process.pid if self._process else None
+
+    @property
+    def num_restarts(self) -> int:
+        """Starts after the first."""
+        return max(0, self._num_starts - 1)
+
+    @property
+    def last_exit(self) -> str:
+        """How the last child ended, e.g. "killed by SIGKILL"."""
+        return self._last_exit
+
+    async def wait_ready(self, timeout_s: float | None = None) -> bool:
+        """Whether it became ready in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ready.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Keep the child running until cancelled; then it is ended."""
+        pause_s = self._options.backoff_first_s
+        context = tls_context(self._options.url)
+        async with _poller(self._options, context) as client:
+            while True:
+                began = time.monotonic()
+                await self._run_once(client)
+                if time.monotonic() - began >= self._options.steady_s:
+                    pause_s = self._options.backoff_first_s
+                logger.warning(
+                    "sidecar_ended",
+                    extra=fields(how=self._last_exit, restart_in_s=pause_s),
+                )
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, self._options.backoff_max_s)
+
+    async def _run_once(self, client: httpx.AsyncClient) -> None:
+        """Start it, watch it, and see it ended."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._options.command,
+                stdin=PIPE,
+                stdout=sys.stderr,
+                env=self._options.environ,
+                # Ctrl-C at our terminal is for us: we end it when calls are over
+                start_new_session=True,
+            )
+        except OSError as exc:
+            self._last_exit = f"cannot start: {exc}"
+            return
+        self._process = process
+        self._num_starts += 1
+        logger.info("sidecar_started", extra=fields(pid=process.pid))
+        waiting = asyncio.create_task(process.wait())
+        watching = asyncio.create_task(self._watch(client))
+        try:
+            await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._ready.clear()
+            watching.cancel()
+            try:
+                await self._end(process, waiting, is_hung=watching.done())
+            finally:
+                self._process = None
+                self._last_exit = _how(process.returncode)
+
+    async def _watch(self, client: httpx.AsyncClient) -> None:
+        """Poll it; returns when it counts as hung."""
+        options = self._options
+        deadline = time.monotonic() + options.start_timeout_s
+        num_missed: int | None = None  # None: it has not answered yet
+        while True:
+            try:
+                response = await client.get("/health/ready")
+            except httpx.HTTPError:
+                self._ready.clear()
+                if num_missed is None:
+                    if time.monotonic() > deadline:
+                        break
+                else:
+                    num_missed += 1
+                    if num_missed >= options.max_missed:
+                        break
+            else:
+                num_missed = 0
+                self._note_ready(response.status_code == httpx.codes.OK)
+            await asyncio.sleep(options.live_interval_s)
+        logger.error("sidecar_hung", extra=fields(pid=self.pid, missed=num_missed))
+
+    def _note_ready(self, is_ready: bool) -> None:
+        if is_ready and not self._ready.is_set():
+            logger.info("sidecar_ready", extra=fields(pid=self.pid))
+            self._ready.set()
+        elif not is_ready:
+            self._ready.clear()
+
+    async def _end(
+        self, process: Process, waiting: asyncio.Task[int], *, is_hung: bool
+    ) -> None:
+        """Ask it to end by closing its standard input; kill it when it doesn't."""
+        assert process.stdin is not None
+        process.stdin.close()
+        if process.returncode is None and is_hung:
+            _kill_group(process)
+        try:
+            async with asyncio.timeout(self._options.stop_grace_s):
+                await asyncio.shield(waiting)
+        except TimeoutError:
+            logger.error("sidecar_killed", extra=fields(pid=process.pid))
+        finally:
+            # Even when it has ended: killed, it could not end its own children.
+            _kill_group(process)
+            await waiting
+
+
+def _kill_group(process: Process) -> None:
+    """Kill the child and its own children; it leads a process group."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _how(returncode: int | None) -> str:
+    if returncode is None:
+        return "unknown"
+    if returncode < 0:
+        return f"killed by {signal.Signals(-returncode).name}"
+    return f"exit status {returncode}"
+
+
+def _poller(
+    options: SidecarOptions, context: ssl.SSLContext | None
+) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=options.url,
+        timeout=options.live_timeout_s,
+        verify=context or True,
+        trust_env=False,
+    )
