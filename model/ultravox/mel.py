@@ -18,27 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
+from model.ultravox.lengths import HOP_SAMPLES, RATE_HZ, count_mel_frames
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RATE_HZ = 16_000
-HOP_SAMPLES = 160  # 10 ms
-MAX_PIECE_FRAMES = 3000  # 30 s, the encoder's position table
-
 _WINDOW_SAMPLES = 400  # 25 ms
 _EDGE_SAMPLES = _WINDOW_SAMPLES // 2  # reflected at both ends, so frames are centred
-_MIN_SAMPLES = 2 * HOP_SAMPLES  # the reference pads shorter clips to two hops
-
-
-def count_mel_frames(num_samples: int) -> int:
-    """Mel frames of a clip: whole hops, at least two."""
-    return -(-max(num_samples, _MIN_SAMPLES) // HOP_SAMPLES)
-
-
-def piece_lengths(num_mel_frames: int, limit: int = MAX_PIECE_FRAMES) -> list[int]:
-    """How a clip is cut for the encoder: runs of `limit` mel frames and the rest."""
-    whole, rest = divmod(num_mel_frames, limit)
-    return [limit] * whole + [rest] * (rest > 0)
 
 
 class LogMel(nn.Module):

@@ -22,17 +22,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from model.errors import ModelLoadError
 from model.ultravox.encoder import AudioEncoder
+from model.ultravox.lengths import FRAMES_PER_ENCODER_STATE, num_audio_tokens
 from model.ultravox.projector import build_projector
 
 if TYPE_CHECKING:
     from model.ultravox.config import UltravoxConfig
-
-FRAMES_PER_ENCODER_STATE = 2  # conv2's stride
-
-
-def num_audio_tokens(num_mel_frames: int, stack_factor: int = 8) -> int:
-    """Tokens of one piece (at most 30 s): one per 160 ms or part of it."""
-    return -(-num_mel_frames // (FRAMES_PER_ENCODER_STATE * stack_factor))
 
 
 class UltravoxModel(nn.Module):
@@ -49,8 +43,9 @@ class UltravoxModel(nn.Module):
             self.multi_modal_projector = build_projector(
                 config, int(text_config.hidden_size)
             )
+        # torch's default dtype, as for the other parts, not the one the file names.
         self.language_model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            text_config
+            text_config, dtype=torch.get_default_dtype()
         )
 
     @property

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import WhisperFeatureExtractor
 
-from model.ultravox.mel import LogMel, count_mel_frames, piece_lengths
+from model.ultravox.mel import LogMel
 
 
 def _clip(num_samples: int, seed: int) -> np.ndarray:
@@ -59,22 +59,3 @@ def test_the_loudest_bin_is_the_whole_clips_not_a_pieces() -> None:
     mel, _ = LogMel(80)([torch.from_numpy(loud_then_quiet)])
     quiet_alone, _ = LogMel(80)([torch.from_numpy(loud_then_quiet[480_000:])])
     assert (mel[0, :, 3000:] - quiet_alone[0]).abs().max() > 0.1
-
-
-@pytest.mark.parametrize(
-    ("num_samples", "num_frames", "pieces"),
-    [
-        (0, 2, [2]),
-        (320, 2, [2]),
-        (321, 3, [3]),
-        (80_000, 500, [500]),
-        (480_000, 3000, [3000]),
-        (480_001, 3001, [3000, 1]),
-        (31 * 16_000, 3100, [3000, 100]),
-    ],
-)
-def test_frames_and_pieces_of_a_clip(
-    num_samples: int, num_frames: int, pieces: list[int]
-) -> None:
-    assert count_mel_frames(num_samples) == num_frames
-    assert piece_lengths(num_frames) == pieces

@@ -1,0 +1,314 @@
+"""Loading a whole checkpoint: config, weights, tokenizer, features.
+
+    config.json ──▶ UltravoxConfig ──▶ UltravoxModel (empty) ──▶ weights ──▶ Checkpoint
+         │ audio_model_id, text_model_id                            ▲
+         └──────────▶ their configs and files ──────────────────────┘
+
+No remote code is run and none is fetched.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from transformers.initialization import no_init_weights
+
+from model.errors import ModelLoadError
+from model.ultravox.chat import ChatFormat
+from model.ultravox.config import (
+    AudioEncoderConfig,
+    UltravoxConfig,
+    WeightsKind,
+    read_json,
+)
+from model.ultravox.lengths import HOP_SAMPLES, RATE_HZ, piece_lengths
+from model.ultravox.mel import LogMel
+from model.ultravox.network import UltravoxModel
+from model.ultravox.repository import (
+    TOKENIZER_FILES,
+    HubOptions,
+    Repository,
+    open_part,
+    open_repository,
+    weight_files,
+)
+from model.ultravox.weights import TensorSource, load_weights, parts_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """Where and how to hold the weights.
+
+    `auto` device is the GPU when there is one. `auto` dtype is what the hardware is
+    good at: bfloat16 on GPUs that have it, float16 on older ones, float32 on a CPU.
+    """
+
+    device: Device | str = "auto"
+    dtype: Dtype = "auto"
+    hub: HubOptions = field(default_factory=HubOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model ready to use; nothing in it belongs to any call."""
+
+    name: str
+    config: UltravoxConfig
+    network: UltravoxModel
+    log_mel: LogMel
+    chat: ChatFormat
+    stop_ids: frozenset[int]
+    device: torch.device
+    dtype: torch.dtype
+
+    def encode(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        """Clips (n_samples,) at 16 kHz -> audio vectors (tokens, E), each as if alone.
+
+        Clips of all lengths go through the encoder as one batch; each is cut into
+        pieces of 30 s, whose vectors are laid end to end.
+        """
+        mel, num_mel_frames = self.log_mel(waves)
+        pieces: list[Tensor] = []
+        continues: list[bool] = []
+        per_clip: list[int] = []
+        for row, num_frames in zip(mel, num_mel_frames.tolist(), strict=True):
+            lengths = piece_lengths(num_frames)
+            pieces += torch.split(row[:, :num_frames], lengths, dim=1)
+            continues += [index > 0 for index in range(len(lengths))]
+            per_clip.append(len(lengths))
+        width = max(piece.shape[1] for piece in pieces)
+        batch = torch.stack([F.pad(p, (0, width - p.shape[1])) for p in pieces])
+        vectors = self.network.encode(
+            batch.to(self.dtype),
+            torch.tensor([piece.shape[1] for piece in pieces], device=self.device),
+            torch.tensor(continues, device=self.device),
+        )
+        clips = []
+        for count in per_clip:
+            clips.append(torch.cat(vectors[:count]))
+            vectors = vectors[count:]
+        return clips
+
+    @property
+    def weights_kind(self) -> WeightsKind:
+        """What the replies are worth: random and demo weights say so."""
+        return self.config.weights_kind
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of all parts, tied ones once."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    @property
+    def weights_bytes(self) -> int:
+        """Memory the parameters take."""
+        return sum(p.numel() * p.element_size() for p in self.network.parameters())
+
+    @property
+    def max_context_tokens(self) -> int:
+        """Positions the language model was made for."""
+        return int(self.network.text_config.max_position_embeddings)
+
+
+def load_checkpoint(name: str, options: LoadOptions | None = None) -> Checkpoint:
+    """Load a checkpoint from a local folder or a hub repository.  Blocks.
+
+    Raises:
+        ModelLoadError: names the file, tensor or repository, and says what to do.
+    """
+    options = options or LoadOptions()
+    repository = open_repository(name, options.hub)
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.dtype, device)
+    config, sources, text_repository = _gather(repository, options.hub)
+    network = _build(config, device, dtype)
+    load_weights(network, sources)
+    network.eval().requires_grad_(False)
+    chat = ChatFormat.load(
+        _tokenizer_folder(repository, text_repository),
+        stack_factor=config.stack_factor,
+        vocab_size=int(network.text_config.vocab_size),
+    )
+    log_mel = _log_mel(config, repository).to(device)
+    checkpoint = Checkpoint(
+        name=name,
+        config=config,
+        network=network,
+        log_mel=log_mel,
+        chat=chat,
+        stop_ids=_stop_ids(chat, network, (repository, text_repository)),
+        device=device,
+        dtype=dtype,
+    )
+    logger.info(
+        "model_loaded",
+        extra={
+            "model": name,
+            "weights_kind": checkpoint.weights_kind,
+            "num_parameters": checkpoint.num_parameters,
+            "device": str(device),
+            "dtype": str(dtype).removeprefix("torch."),
+        },
+    )
+    return checkpoint
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` is the GPU when there is one.
+
+    Raises:
+        ModelLoadError: a GPU is wanted and there is none.
+    """
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelLoadError(
+            "no CUDA device is available to PyTorch; set the device to cpu or auto",
+            subject="device",
+        )
+    return torch.device(wanted)
+
+
+def choose_dtype(wanted: Dtype, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 or float16 on a GPU, float32 on a CPU."""
+    if wanted != "auto":
+        return _DTYPES[wanted]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+
+
+def _gather(
+    repository: Repository, hub: HubOptions
+) -> tuple[UltravoxConfig, list[TensorSource], Repository]:
+    """The full config, and who brings which tensors."""
+    config = UltravoxConfig.from_json(_required_json(repository, "config.json"))
+    files = weight_files(repository)
+    present = parts_in(files)
+    sources = [TensorSource(repository.name, files)]
+    text_repository = repository
+    if config.text_model_id is not None:
+        text_repository = open_part(config.text_model_id, repository, hub)
+        text = _required_json(text_repository, "config.json")
+        config = config.with_parts(text=text)
+        if "language_model" not in present:
+            text_files = weight_files(text_repository)
+            sources.append(
+                TensorSource(text_repository.name, text_files, "language_model")
+            )
+    if config.audio is not None and config.audio_model_id is not None:
+        audio_repository = open_part(config.audio_model_id, repository, hub)
+        audio = _required_json(audio_repository, "config.json")
+        config = config.with_parts(audio=AudioEncoderConfig.from_json(audio))
+        if "audio_tower" not in present:
+            audio_files = weight_files(audio_repository)
+            sources.append(
+                TensorSource(audio_repository.name, audio_files, "audio_tower")
+            )
+    return config, sources, text_repository
+
+
+def _build(
+    config: UltravoxConfig, device: torch.device, dtype: torch.dtype
+) -> UltravoxModel:
+    """An empty network in its final place: real buffers, weights yet to come."""
+    default_dtype = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with _explaining_memory(), torch.device(device), no_init_weights():
+            network = UltravoxModel(config)
+    finally:
+        torch.set_default_dtype(default_dtype)
+    network.language_model.tie_weights()
+    return network
+
+
+@contextmanager
+def _explaining_memory() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as exc:
+        raise ModelLoadError(
+            f"the model does not fit in the GPU's memory: {exc}", subject="memory"
+        ) from exc
+
+
+def _required_json(repository: Repository, file: str) -> dict[str, Any]:
+    path = repository.find(file)
+    if path is None:
+        raise ModelLoadError(
+            f"{repository.name} has no {file}", subject=f"{repository.name}/{file}"
+        )
+    return read_json(path)
+
+
+def _tokenizer_folder(repository: Repository, text_repository: Repository) -> Path:
+    """The folder of the Ultravox repository's tokenizer, or else the backbone's."""
+    for candidate in (repository, text_repository):
+        found = [candidate.find(file) for file in TOKENIZER_FILES]
+        if found[0] is not None:
+            return found[0].parent
+    raise ModelLoadError(
+        f"neither {repository.name} nor {text_repository.name} has a tokenizer.json",
+        subject="tokenizer.json",
+    )
+
+
+def _log_mel(config: UltravoxConfig, repository: Repository) -> LogMel:
+    """Whisper's features; a preprocessor that says otherwise is refused."""
+    num_mel_bins = config.audio.num_mel_bins if config.audio else 80
+    path = repository.find("preprocessor_config.json")
+    settings = read_json(path) if path else {}
+    wanted = {
+        "feature_size": num_mel_bins,
+        "n_fft": 400,
+        "hop_length": HOP_SAMPLES,
+        "sampling_rate": RATE_HZ,
+    }
+    for key, value in wanted.items():
+        if settings.get(key, value) != value:
+            raise ModelLoadError(
+                f"preprocessor_config.json: {key} is {settings[key]}, not {value}",
+                subject=key,
+            )
+    return LogMel(num_mel_bins)
+
+
+def _stop_ids(
+    chat: ChatFormat, network: UltravoxModel, repositories: tuple[Repository, ...]
+) -> frozenset[int]:
+    """Every id that some file calls an end: they differ, and all are meant."""
+    ids = set(chat.stop_ids())
+    declared = [network.text_config.eos_token_id]
+    for repository in repositories:
+        path = repository.find("generation_config.json")
+        if path is not None:
+            declared.append(read_json(path).get("eos_token_id"))
+    for value in declared:
+        if isinstance(value, int):
+            ids.add(value)
+        elif isinstance(value, list):
+            ids.update(value)
+    return frozenset(ids)

@@ -1,0 +1,73 @@
+"""One stretch of a caller's speech on its way into the model.
+
+A clip is encoded once, by whichever engine first needs it, and then keeps its audio
+vectors for as long as the dialogue keeps the clip: replies, transcripts and later
+turns all use the same vectors.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model.errors import InvalidAudio
+from model.ultravox.lengths import RATE_HZ, count_mel_frames, piece_lengths
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+_KEY_BYTES = 16
+
+
+class AudioClip:
+    """A wave, float32 in [-1, 1] at 16 kHz, and its audio vectors once encoded.
+
+    `key` is a digest of the samples: two clips share a key only if they sound the
+    same, so it may stand for the audio where token ids stand for text.
+
+    Raises:
+        InvalidAudio: empty, not one-dimensional, or not finite.
+    """
+
+    __slots__ = ("__weakref__", "_wave", "key", "num_samples", "vectors")
+
+    def __init__(self, wave: NDArray[np.float32]) -> None:
+        wave = np.ascontiguousarray(wave, dtype=np.float32)
+        if wave.ndim != 1:
+            raise InvalidAudio(f"audio of shape {wave.shape}; one channel is wanted")
+        if not len(wave):
+            raise InvalidAudio("audio is empty")
+        if not np.isfinite(wave).all():
+            raise InvalidAudio("audio holds samples that are not numbers")
+        self._wave: NDArray[np.float32] | None = wave
+        self.num_samples = len(wave)
+        self.key = blake2b(wave.tobytes(), digest_size=_KEY_BYTES).digest()
+        self.vectors: Tensor | None = None  # (num_tokens, E), set by the engine
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the clip."""
+        return self.num_samples / RATE_HZ
+
+    @property
+    def wave(self) -> NDArray[np.float32]:
+        """The samples; gone once encoded, because nothing needs them again.
+
+        Raises:
+            ValueError: the clip has been encoded and its samples were let go.
+        """
+        if self._wave is None:
+            raise ValueError("the clip's samples were let go when it was encoded")
+        return self._wave
+
+    def set_vectors(self, vectors: Tensor) -> None:
+        """Keep the encoder's result and let go of the samples."""
+        self.vectors = vectors
+        self._wave = None
+
+    def num_pieces(self) -> int:
+        """How many runs of at most 30 s the encoder sees."""
+        return len(piece_lengths(count_mel_frames(self.num_samples)))
