@@ -1,0 +1,117 @@
+"""Imports point one way, and the phone half stays free of what computes on tensors."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SERVERS = ("fastagi_server", "ultravox_api_server")
+OURS = ("config", "telemetry", "model", "rest_api", "agi_handlers", *SERVERS)
+OURS_AND_TESTS = (*OURS, "tools", "benchmarks", "tests")
+
+# Who may import what of ours; a name stands for itself and everything below it.
+MAY_IMPORT = {
+    "config": (),
+    "telemetry": ("config",),
+    "model": ("config", "telemetry", "model"),
+    "rest_api": ("config", "telemetry", "model", "rest_api"),
+    "agi_handlers": (
+        *("config", "telemetry", "agi_handlers"),
+        *("model.speech", "model.client", "model.errors", "model.audio", "model.vad"),
+    ),
+}
+# Libraries that have no place beside 20 ms frames: importing them takes seconds and
+# hundreds of megabytes, and their threads hold the interpreter.
+HEAVY = ("torch", "transformers", "scipy", "safetensors")
+
+
+def _modules(package: str) -> list[Path]:
+    file = ROOT / f"{package}.py"
+    return [file] if file.exists() else sorted((ROOT / package).rglob("*.py"))
+
+
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything a module imports; `from a import b` is a.b."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            assert node.module is not None
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}"
+
+
+def _is_below(name: str, tops: tuple[str, ...]) -> bool:
+    return any(name == top or name.startswith(f"{top}.") for top in tops)
+
+
+def _dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_point_one_way(package: str) -> None:
+    modules = _modules(package)
+    assert modules, f"{package} has no modules"
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in modules
+        for line, name in _imports(path)
+        if _is_below(name, OURS_AND_TESTS) and not _is_below(name, MAY_IMPORT[package])
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_imports_the_server_scripts() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for package in ("config", "telemetry", "model", "rest_api", "agi_handlers")
+        for path in _modules(package)
+        for line, name in _imports(path)
+        if _is_below(name, SERVERS)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_service_module_imports_tests() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for package in (*OURS, "tools")
+        for path in _modules(package)
+        for line, name in _imports(path)
+        if _is_below(name, ("tests",))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_phone_half_imports_nothing_heavy_and_starts_nothing() -> None:
+    """Every module of it in one fresh interpreter: no torch, no thread, no output."""
+    modules = ["fastagi_server", *map(_dotted, _modules("agi_handlers"))]
+    report = f"""
+import importlib, sys, threading
+for name in {modules!r}:
+    importlib.import_module(name)
+    heavy = [top for top in {HEAVY!r} if top in sys.modules]
+    if heavy:
+        sys.exit(f"importing {{name}} loads {{', '.join(heavy)}}")
+    if threading.active_count() > 1:
+        sys.exit(f"importing {{name}} starts a thread")
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", report],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == ""
