@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.tts.sentences import Piece, SentenceSplitter, SplitOptions
@@ -163,6 +163,7 @@ WORDY_TEXT = st.lists(
 ).map(" ".join)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.one_of(ANY_TEXT, WORDY_TEXT), st.data())
 def test_pieces_do_not_depend_on_how_the_text_was_chunked(
     text: str, data: st.DataObject
@@ -175,6 +176,7 @@ def test_pieces_do_not_depend_on_how_the_text_was_chunked(
     assert pieces + splitter.flush() == split(text)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.one_of(ANY_TEXT, WORDY_TEXT))
 def test_nothing_is_lost_and_offsets_are_true(text: str) -> None:
     pieces = split(text)
