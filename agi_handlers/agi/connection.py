@@ -48,7 +48,7 @@ class AgiConnectionOptions:
     response_timeout_s: float = 5.0
     # An interrupt is answered in 1 ms; one that is not was swallowed with the line
     # before it and is sent again.
-    interrupt_retry_s: float = 0.15
+    interrupt_retry_s: float = 0.1
     # The environment comes in one go after the connect.
     environment_timeout_s: float = 5.0
     # A peer that takes no bytes any more is cut off after this.

@@ -1,0 +1,145 @@
+"""Asterisk's side of the AGI wire: commands in as Asterisk reads them, no I/O.
+
+Shared by ``tools.place_call`` and the fake Asterisk of the tests, so that both show a
+bot the same traps. Source: Asterisk ``res/res_agi.c`` (``run_agi``, ``parse_args``,
+``setup_env``), checked against 16.28 and 22.10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+# A longer line is cut into two commands: 2,047 bytes up to 16, 2,048 in 18.
+MAX_LINE_BYTES = 2047
+
+
+def parse_words(line: str) -> list[str]:
+    r"""A command line's words: blanks split, ``"a b"`` does not, ``\`` escapes."""
+    words: list[str] = []
+    is_quoted = is_escaped = False
+    is_between = True
+    for char in line:
+        if char == '"' and not is_escaped:
+            is_quoted = not is_quoted
+            if is_quoted and is_between:
+                words.append("")
+                is_between = False
+        elif char in " \t" and not is_quoted and not is_escaped:
+            is_between = True
+        elif char == "\\" and not is_escaped:
+            is_escaped = True
+        else:
+            if is_between:
+                words.append("")
+                is_between = False
+            words[-1] += char
+            is_escaped = False
+    return words
+
+
+@dataclass(slots=True)
+class CommandReader:
+    """Command lines out of TCP segments, one for every time the socket woke us.
+
+    Asterisk waits on the raw socket but reads ahead: of two lines that came in one
+    segment the second stays hidden until more bytes come. ``problems`` collects what
+    a bot should not do.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    _buffer: bytearray = field(default_factory=bytearray)
+    _is_awake: bool = False
+
+    def receive_data(self, segment: bytes) -> None:
+        """What one read from the socket returned."""
+        self._buffer += segment
+        self._is_awake = True
+        if self._buffer.count(b"\n") > 1:
+            self.problems.append("a second command before the first was read")
+
+    def next_line(self) -> str | None:
+        """The next command line Asterisk would see now, or None."""
+        if not self._is_awake:
+            return None
+        end = self._buffer.find(b"\n")
+        if end < 0 and len(self._buffer) < MAX_LINE_BYTES:
+            return None  # Asterisk would block until the line is whole
+        self._is_awake = False
+        if end < 0 or end > MAX_LINE_BYTES:
+            self.problems.append(f"a command of more than {MAX_LINE_BYTES} bytes")
+            raw = bytes(self._buffer[:MAX_LINE_BYTES])
+            del self._buffer[:MAX_LINE_BYTES]
+            self._is_awake = True
+        else:
+            raw = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+        return raw.removesuffix(b"\r").decode("utf-8", errors="replace")
+
+    @property
+    def has_hidden_line(self) -> bool:
+        """A whole line lies in the buffer that Asterisk does not look at."""
+        return not self._is_awake and b"\n" in self._buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """What Asterisk tells of a channel in the environment."""
+
+    uniqueid: str = "1795329931.0"
+    name: str = "PJSIP/trunk-00000000"
+    callerid: str = "5551234567"
+    calleridname: str = "Jane Q Roe"
+    dnid: str = "8901"
+    context: str = "default"
+    extension: str = "8901"
+    priority: int = 2
+    version: str = "22.10.1"
+
+
+def environment_block(
+    channel: Channel,
+    url: str,
+    script: str,
+    args: Sequence[str] = (),
+    *,
+    enhanced: bool = False,
+    is_fast: bool = True,
+    overrides: Mapping[str, str] | None = None,
+) -> bytes:
+    """The opening block, blank line included, in Asterisk's order.
+
+    script: path and query of the URL, as they stand there. is_fast: FastAGI; a local
+    script is told neither network nor script.
+    """
+    lines: dict[str, str] = {}
+    if is_fast:
+        lines["agi_network"] = "yes"
+        lines["agi_network_script"] = script
+    lines |= {
+        "agi_request": url,
+        "agi_channel": channel.name,
+        "agi_language": "en",
+        "agi_type": channel.name.partition("/")[0],
+        "agi_uniqueid": channel.uniqueid,
+        "agi_version": channel.version,
+        "agi_callerid": channel.callerid or "unknown",
+        "agi_calleridname": channel.calleridname or "unknown",
+        "agi_callingpres": "0",
+        "agi_callingani2": "0",
+        "agi_callington": "0",
+        "agi_callingtns": "0",
+        "agi_dnid": channel.dnid or "unknown",
+        "agi_rdnis": "unknown",
+        "agi_context": channel.context,
+        "agi_extension": channel.extension,
+        "agi_priority": str(channel.priority),
+        "agi_enhanced": "1.0" if enhanced else "0.0",
+        "agi_accountcode": "",
+        "agi_threadid": "140150932121344",
+    }
+    for number, argument in enumerate(args, 1):
+        lines[f"agi_arg_{number}"] = argument
+    lines |= overrides or {}
+    text = "".join(f"{name}: {value}\n" for name, value in lines.items())
+    return text.encode() + b"\n"
