@@ -1,0 +1,59 @@
+"""Real Asterisk processes for the tests below, one of each version for the session."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.end_to_end.asterisk_lab import Asterisk, AsteriskUnavailable
+
+
+@pytest.fixture(scope="session")
+def service_agi_port() -> int:
+    """The FastAGI port the lab's dialplan has for its bot; free when the run began."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def start_asterisk(service_agi_port: int) -> Iterator[Callable[[int], Asterisk]]:
+    """Gives the Asterisk of a major version, started when first asked for."""
+    running: dict[int, Asterisk] = {}
+
+    def start(version: int) -> Asterisk:
+        try:
+            if version not in running:
+                running[version] = Asterisk.start(version, service_agi_port)
+        except AsteriskUnavailable as exc:
+            if os.environ.get("CI"):
+                pytest.fail(f"Asterisk {version} is part of the checks here: {exc}")
+            pytest.skip(f"no Asterisk {version} on this machine: {exc}")
+        return running[version]
+
+    yield start
+    for asterisk in running.values():
+        asterisk.stop()
+
+
+@pytest.fixture(scope="session")
+def asterisk_16(start_asterisk: Callable[[int], Asterisk]) -> Asterisk:
+    """Without AudioSocket: calls take turns by recordings."""
+    return start_asterisk(16)
+
+
+@pytest.fixture(scope="session")
+def asterisk_22(start_asterisk: Callable[[int], Asterisk]) -> Asterisk:
+    """With AudioSocket."""
+    return start_asterisk(22)
+
+
+@pytest.fixture(scope="session", params=[16, 22])
+def asterisk(
+    request: pytest.FixtureRequest, start_asterisk: Callable[[int], Asterisk]
+) -> Asterisk:
+    """Each version in turn."""
+    return start_asterisk(request.param)
