@@ -336,7 +336,7 @@ def _status_from(health: Any) -> SpeechStatus:
     return SpeechStatus(
         is_ready=bool(model["is_ready"]),
         model=str(model["name"]),
-        weights=model["weights"],
+        weights=model["weights"] or "remote",
         device=str(model["device"]),
         detail=str(model["detail"]),
         max_sessions=int(health["sessions"]["max"]),

@@ -1,0 +1,69 @@
+"""The HTTP port's application: routes, and what stands around all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from rest_api import chat, health, live
+from rest_api.auth import ApiKeyGate, KeyRing
+from rest_api.errors import add_error_answers
+from rest_api.requests import MAX_BODY_BYTES, RequestEnvelope
+from rest_api.service_state import ServiceState
+
+_DESCRIPTION: Final = """
+Conversations with the bot, in text and audio.
+
+Answers are `{"success": true, "data": {"response": "..."}}`; failures
+`{"success": false, "error": {"code": "...", "message": "..."}}` with a fitting HTTP
+status.  From any address but loopback an API key is needed: `Authorization: Bearer
+KEY` or `X-API-Key: KEY`.
+
+Live dialogues with speech both ways run over the WebSocket `/chat/live`; its messages
+are in the docstring of `model/live_messages.py`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AppOptions:
+    """Who may come in and how much they may bring."""
+
+    keys: KeyRing | None = None
+    """None: everybody may come in."""
+    cors_origins: Sequence[str] = ()
+    """Web pages of these origins may call us; by default none."""
+    max_body_bytes: int = MAX_BODY_BYTES
+
+
+def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAPI:
+    """The application over a service that is there or still starting."""
+    options = options or AppOptions()
+    app = FastAPI(
+        title="Ultravox phone bot",
+        description=_DESCRIPTION,
+        redoc_url=None,
+        # No route is an alias of another, so that every one is checked for a key.
+        redirect_slashes=False,
+    )
+    app.state.service = state
+    for router in (chat.router, health.router, live.router):
+        app.include_router(router)
+    add_error_answers(app)
+    # The last one added is the outermost.
+    app.add_middleware(
+        ApiKeyGate, keys=options.keys, allowed_origins=options.cors_origins
+    )
+    if options.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(options.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key"],
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
+    app.add_middleware(RequestEnvelope, max_body_bytes=options.max_body_bytes)
+    return app

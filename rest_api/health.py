@@ -1,0 +1,138 @@
+"""Health for people, load balancers and Nagios; memory; metrics; heartbeats.
+
+/health         200 healthy or degraded, 503 unhealthy; ?format=text one line
+/health/live    200 as long as the process answers
+/health/ready   200 when dialogues are taken, else 503
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final, Literal
+
+import psutil
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from model.client import Heartbeat
+from rest_api.chat import State
+from rest_api.schemas import HeartbeatBody
+
+router = APIRouter(tags=["operations"])
+
+_NAGIOS: Final = {"healthy": "OK", "degraded": "WARNING", "unhealthy": "CRITICAL"}
+
+
+@router.get("/health", response_model=None)
+async def health(
+    request: Request, state: State, format: Literal["json", "text"] = "json"
+) -> Response:
+    """One answer for model and telephony."""
+    report = await state.health()
+    if not getattr(request.state, "is_trusted", True):
+        report["last_error"] = None  # may quote what a user sent
+    status = (
+        HTTPStatus.SERVICE_UNAVAILABLE
+        if report["status"] == "unhealthy"
+        else HTTPStatus.OK
+    )
+    if format == "text":
+        return PlainTextResponse(_one_line(report) + "\n", status)
+    return JSONResponse(report, status)
+
+
+@router.get("/health/live")
+async def live() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "alive"}
+
+
+@router.get("/health/ready", response_model=None)
+async def ready(state: State) -> Response:
+    """Dialogues are taken."""
+    speech = await state.speech_status()
+    body = {"status": "ready" if speech.is_ready else "not_ready"}
+    if not speech.is_ready:
+        body["detail"] = speech.detail
+    code = HTTPStatus.OK if speech.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+    return JSONResponse(body, code)
+
+
+@router.get("/memory")
+async def memory(state: State) -> dict[str, Any]:
+    """Bytes in use: this process, its children, the machine, the model."""
+    process = psutil.Process()
+    machine = psutil.virtual_memory()
+    return {
+        "process": {"rss_bytes": process.memory_info().rss},
+        "workers": {"rss_bytes": _children_rss_bytes(process)},
+        "system": {
+            "total_bytes": machine.total,
+            "available_bytes": machine.available,
+            "percent": machine.percent,
+        },
+        "model": state.service.engine.memory() if state.service else None,
+        "gpu": _gpu_bytes(),
+    }
+
+
+@router.get("/metrics", response_model=None)
+async def metrics() -> Response:
+    """For Prometheus."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.post("/internal/heartbeat", include_in_schema=False)
+async def heartbeat(body: HeartbeatBody, state: State) -> dict[str, bool]:
+    """A phone half says how it is."""
+    said = body.model_dump(exclude={"name", "interval_s"})
+    state.note_heartbeat(body.name, Heartbeat(**said), body.interval_s)
+    return {"success": True}
+
+
+def _one_line(report: dict[str, Any]) -> str:
+    """The line of a Nagios plugin: word, reason, performance data."""
+    model, sessions = report["model"], report["sessions"]
+    parts = [f"{_NAGIOS[report['status']]} - {report['status']}"]
+    if report["detail"]:
+        parts.append(f": {report['detail']}")
+    weights = f" ({model['detail']})" if model["detail"] and model["is_ready"] else ""
+    parts.append(f"; model {model['name']}{weights} on {model['device'] or 'none'}")
+    parts.append(f"; {sessions['now']} of {sessions['max']} dialogues")
+    phones = report["telephony"] or []
+    if phones:
+        calls = sum(phone["num_calls"] for phone in phones)
+        lines = sum(phone["max_calls"] for phone in phones)
+        parts.append(f"; {calls} of {lines} calls")
+    parts.append(
+        f" | sessions={sessions['now']};;;0;{sessions['max']}"
+        f" uptime={report['uptime_s']}s"
+    )
+    return " ".join("".join(parts).split())
+
+
+def _children_rss_bytes(process: psutil.Process) -> int:
+    total = 0
+    for child in process.children(recursive=True):
+        try:
+            total += child.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def _gpu_bytes() -> dict[str, int] | None:
+    # The scripted engine needs no torch: it is asked only if somebody loaded it.
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return {
+        "total_bytes": total,
+        "free_bytes": free,
+        "allocated_bytes": torch.cuda.memory_allocated(),
+        "reserved_bytes": torch.cuda.memory_reserved(),
+    }

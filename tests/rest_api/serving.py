@@ -1,0 +1,64 @@
+"""The HTTP application on a real port, with the scripted engine and a tone voice."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+
+from model.engine.interface import ReplyEngine
+from model.engine.scripted import ScriptedEngine, ScriptedOptions
+from model.service import LocalSpeechService, ServiceOptions
+from rest_api.app import AppOptions, create_app
+from rest_api.service_state import ServiceState
+from tests.fakes.tone_speaker import ToneSpeaker, ToneSynthesizer
+
+
+@asynccontextmanager
+async def serving_app(app: Any) -> AsyncIterator[str]:
+    """The application's address on loopback."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            ws="websockets-sansio",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=5,
+        )
+    )
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+@asynccontextmanager
+async def serving(
+    replies: Sequence[str] = ("Hello there.",),
+    *,
+    engine: ReplyEngine | None = None,
+    script: ScriptedOptions | None = None,
+    service: ServiceOptions | None = None,
+    app: AppOptions | None = None,
+    synthesizer: ToneSynthesizer | None = None,
+    state: ServiceState | None = None,
+) -> AsyncIterator[str]:
+    """A ready service; yields its address."""
+    engine = engine or ScriptedEngine(script or ScriptedOptions(tuple(replies)))
+    synthesizer = synthesizer or ToneSynthesizer()
+    state = state or ServiceState()
+    async with engine:
+        state.ready(
+            LocalSpeechService(engine, synthesizer, ToneSpeaker(synthesizer), service)
+        )
+        async with serving_app(create_app(state, app)) as url:
+            yield url
