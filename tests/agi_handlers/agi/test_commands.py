@@ -83,9 +83,9 @@ class TestWriting:
         command = commands.set_variable("BOT_REASON", value, allow_commas=True)
         assert parse_words(command.line) == ["SET", "VARIABLE", "BOT_REASON", value]
 
-    @given(TEXT, TEXT)
-    def test_one_argument_never_becomes_two(self, name: str, keys: str) -> None:
-        command = commands.get_full_variable(name)
+    @given(TEXT)
+    def test_one_argument_never_becomes_two(self, expression: str) -> None:
+        command = commands.get_full_variable(expression)
         assert len(parse_words(command.line)) == 4
 
     @pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\0"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -480,7 +481,7 @@ ANSWERS = [
 
 def cut(stream: bytes, at: list[int]) -> list[bytes]:
     edges = [0, *sorted(at), len(stream)]
-    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [stream[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def dialogue(streams: list[list[bytes]]) -> list[str]:
