@@ -33,6 +33,8 @@ KEYS: Final = "0123456789*#ABCD"
 _KEY_DOWN_SLOTS: Final = 5
 _KEY_END_SLOTS: Final = 3
 _KEY_GAP_SLOTS: Final = 4
+# Times are sums of 20 ms steps: a slot that is due is not missed by rounding.
+_CLOCK_S: Final = 0.001
 # Quieter than this, a slot of a recording is no part of the voice.
 _VOICED_RMS: Final = 200.0
 
@@ -184,11 +186,10 @@ class CallerScript:
                 continue
             if self._saying is not None:
                 return self._say(self._saying, at_s)
-            if at_s < self._silent_until_s or not self._wait_is_over(at_s, ear):
-                return AudioSlot(ULAW_SILENCE_SLOT)
-            if at_s < self._silent_until_s:
-                return AudioSlot(ULAW_SILENCE_SLOT)
-            if not self._items or self.has_hung_up:
+            # A wait that is over may ask for silence, so it comes before the clock.
+            is_waiting = not self._wait_is_over(at_s, ear)
+            is_silent = at_s < self._silent_until_s - _CLOCK_S
+            if is_waiting or is_silent or self.has_hung_up or not self._items:
                 return AudioSlot(ULAW_SILENCE_SLOT)
             self._begin(self._items.popleft(), at_s)
 

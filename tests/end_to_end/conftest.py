@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.asterisk_lab import Asterisk, AsteriskUnavailable
+from tests.end_to_end.bot_service import BotService
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +59,29 @@ def asterisk(
 ) -> Asterisk:
     """Each version in turn."""
     return start_asterisk(request.param)
+
+
+@pytest.fixture(scope="session")
+def service(
+    service_agi_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BotService]:
+    """The service that the lab's extension `bot` reaches; scripted replies."""
+    folder = tmp_path_factory.mktemp("service")
+    service = BotService.start(folder, service_agi_port)
+    try:
+        service.wait_until_ready()
+        yield service
+    finally:
+        status = service.stop()
+    assert status == 0, service.log()[-4000:]
+
+
+@pytest.fixture
+def own_service(tmp_path: Path) -> Iterator[BotService]:
+    """A service of the test's own, to be hurt."""
+    service = BotService.start(tmp_path)
+    try:
+        service.wait_until_ready()
+        yield service
+    finally:
+        service.stop()

@@ -1,0 +1,116 @@
+"""The service is hurt in every way: each caller still ends up with people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.asterisk_lab import Asterisk
+from tests.end_to_end.bot_service import BotService
+from tests.end_to_end.caller_script import recording
+from tests.end_to_end.sip_caller import SipCall
+
+pytestmark = [pytest.mark.asterisk, pytest.mark.slow, pytest.mark.timeout(240)]
+
+PEOPLE_HZ = 440
+
+
+async def _is_talking(call: SipCall) -> None:
+    await call.happened("heard_start", timeout_s=20)
+
+
+async def test_killed_in_mid_call(asterisk: Asterisk, own_service: BotService) -> None:
+    async with SipCall(asterisk.sip_port, f"at*{own_service.agi_port}") as call:
+        await _is_talking(call)
+        own_service.kill()
+        await call.heard_tone(PEOPLE_HZ, timeout_s=20)
+    await asterisk.is_empty()
+
+
+async def test_port_closed_after_a_kill(
+    asterisk: Asterisk, own_service: BotService
+) -> None:
+    own_service.kill()
+    async with SipCall(asterisk.sip_port, f"at*{own_service.agi_port}") as call:
+        await call.heard_tone(PEOPLE_HZ, timeout_s=10)
+
+
+async def test_frozen_before_the_call(
+    asterisk: Asterisk, own_service: BotService
+) -> None:
+    own_service.freeze()
+    async with SipCall(asterisk.sip_port, f"at*{own_service.agi_port}") as call:
+        await call.heard_tone(PEOPLE_HZ, timeout_s=10)
+    await asterisk.is_empty()
+
+
+async def test_frozen_in_mid_call(asterisk: Asterisk, own_service: BotService) -> None:
+    async with SipCall(asterisk.sip_port, f"at*{own_service.agi_port}*8") as call:
+        await _is_talking(call)
+        own_service.freeze()
+        await call.heard_tone(PEOPLE_HZ, timeout_s=30)
+    await asterisk.is_empty()
+
+
+async def test_speech_half_killed_in_mid_call(
+    asterisk: Asterisk, own_service: BotService
+) -> None:
+    async with SipCall(asterisk.sip_port, f"at*{own_service.agi_port}") as call:
+        await _is_talking(call)
+        own_service.speech_half().kill()
+        call.do(recording(asterisk.recording("vm-calldiffnum")))
+        await call.heard_tone(PEOPLE_HZ, timeout_s=30)
+    await asterisk.is_empty()
+
+
+async def test_speech_half_comes_back_after_a_kill(
+    asterisk_22: Asterisk, own_service: BotService
+) -> None:
+    own_service.speech_half().kill()
+    await own_service.logged("speech_not_ready", timeout_s=20)
+    own_service.wait_until_ready()
+    async with SipCall(asterisk_22.sip_port, f"at*{own_service.agi_port}") as call:
+        await _is_talking(call)
+
+
+async def test_no_speech_half_at_all(asterisk: Asterisk, tmp_path: Path) -> None:
+    """It answers health checks all the same, and says that it is not ready."""
+    service = BotService.start(tmp_path, settings={"API_URL": "http://127.0.0.1:9"})
+    try:
+        await service.becomes("not_ready")
+        async with SipCall(asterisk.sip_port, f"at*{service.agi_port}") as call:
+            await call.heard_tone(PEOPLE_HZ)
+    finally:
+        service.stop()
+
+
+async def test_draining_refuses_new_calls_and_ends_running_ones_well(
+    asterisk_22: Asterisk, own_service: BotService
+) -> None:
+    to = f"at*{own_service.agi_port}"
+    async with SipCall(asterisk_22.sip_port, to) as running:
+        await _is_talking(running)
+        own_service.ask_to_stop()
+        await own_service.logged("draining")
+        async with SipCall(asterisk_22.sip_port, to) as late:
+            await late.heard_tone(PEOPLE_HZ)
+        assert running.is_up
+        await running.happened("heard_end", timeout_s=30)
+    assert own_service.stop() == 0
+
+
+async def test_full_house_sends_the_next_caller_to_people(
+    asterisk_22: Asterisk, tmp_path: Path
+) -> None:
+    service = BotService.start(tmp_path, settings={"MAX_CALLS": "1"})
+    try:
+        service.wait_until_ready()
+        to = f"at*{service.agi_port}"
+        async with SipCall(asterisk_22.sip_port, to) as first:
+            await _is_talking(first)
+            async with SipCall(asterisk_22.sip_port, to) as second:
+                await second.heard_tone(PEOPLE_HZ)
+            assert first.is_up
+    finally:
+        service.stop()
