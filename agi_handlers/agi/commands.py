@@ -62,6 +62,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 # Every key a telephone has: only keys in the list end a playback.
 ALL_KEYS = "0123456789*#"
@@ -81,7 +82,7 @@ _DIALPLAN_SIGNS = str.maketrans(
 
 
 @dataclass(frozen=True, slots=True)
-class Command(Generic[T]):
+class Command(Generic[T_co]):
     """One command line and the meaning of its response.
 
     may_take_s: how long Asterisk may rightly be busy with it.
@@ -90,11 +91,11 @@ class Command(Generic[T]):
     """
 
     line: str
-    interpret: Callable[[AgiResponse], T] = field(repr=False, compare=False)
+    interpret: Callable[[AgiResponse], T_co] = field(repr=False, compare=False)
     name: str
     """Its words without arguments, for logs: ``STREAM FILE``."""
     may_take_s: float = 0.0
-    interrupted: T | None = None
+    interrupted: T_co | None = None
 
 
 # --- free text ---

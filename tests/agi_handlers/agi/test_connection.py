@@ -189,7 +189,7 @@ class TestHangup:
     async def test_hangup_wakes_who_waits_for_it(self) -> None:
         async with dialogue() as (connection, asterisk):
             waiting = await started(connection.wait_hangup())
-            assert not connection.hung_up
+            assert not waiting.done()
             await asterisk.hang_up()
             await waiting
             assert connection.hung_up

@@ -381,7 +381,6 @@ class TestInterrupt:
         protocol = self.playing()
         assert protocol.send_interrupt("m1")
         assert protocol.data_to_send() == [b"GET FULL VARIABLE m1\n"]
-        assert protocol.state is DialogueState.INTERRUPTING
         assert events_of(protocol, b"200 result=1 (m1)\n") == [
             PlaybackInterrupted(None)
         ]
