@@ -52,14 +52,15 @@ is_new_enough() {
 }
 
 find_python() {
-  local candidate
-  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+  local candidate candidates=(python3 python3.13 python3.12 python3.11)
+  if [ -n "${PYTHON:-}" ]; then candidates=("$PYTHON"); fi
+  for candidate in "${candidates[@]}"; do
     if command -v "$candidate" >/dev/null && is_new_enough "$candidate"; then
       command -v "$candidate"
       return
     fi
   done
-  die 3 "Python 3.11 or newer was not found (looked for: ${PYTHON:-python3, python3.13, python3.12, python3.11})." \
+  die 3 "Python 3.11 or newer was not found (looked for: ${candidates[*]})." \
     "On Debian 12 or later: apt-get install python3 python3-venv." \
     "Or name one: PYTHON=/path/to/python3 $0"
 }
