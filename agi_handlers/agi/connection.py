@@ -86,6 +86,7 @@ class AgiConnection(asyncio.Protocol):
         self._sent_at = self._ended_at = 0.0
         self.peer = ""
         self.peer_host = ""
+        self.local_host = ""  # the address at which the peer reached us
         self.on_hangup: Callable[[], None] | None = None
 
     # --- what a handler uses ---
@@ -264,6 +265,7 @@ class AgiConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self.peer_host, self.peer = _address(transport.get_extra_info("peername"))
+        self.local_host, _ = _address(transport.get_extra_info("sockname"))
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             _set_socket_options(sock, self._options)

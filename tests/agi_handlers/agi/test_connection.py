@@ -440,6 +440,20 @@ class TestOpeningAndClosing:
             writer.close()
             await writer.wait_closed()
 
+    async def test_both_ends_have_addresses(self) -> None:
+        """Ours is where a dialer that reached us can send its audio to."""
+        seen: list[str] = []
+
+        async def use(connection: AgiConnection) -> None:
+            seen.extend((connection.local_host, connection.peer_host))
+
+        async with self.listening(use) as port:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.sleep(0)
+            writer.close()
+            await writer.wait_closed()
+        assert seen == ["127.0.0.1", "127.0.0.1"]
+
     async def test_small_commands_are_not_held_back(self) -> None:
         """Without TCP_NODELAY each one would wait for the last one's ACK."""
         async with self.listening(AgiConnection.wait_hangup) as port:
