@@ -1,0 +1,92 @@
+"""Keys and values of every slot, for every layer.
+
+One pair of tensors per layer, `(slots, max_context, kv_heads, head_dim)`: a slot is a
+row, a position a place in it. Rows are zero where nothing was written: masked places
+are multiplied by zero, and zero times garbage may be NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from model.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class KvCache:
+    """The memory the engine's slots stand for.
+
+    Raises:
+        ModelLoadError: it does not fit, or the backbone is of a kind that keeps
+            something else than keys and values.
+    """
+
+    def __init__(
+        self,
+        text_config: Any,
+        *,
+        num_slots: int,
+        max_context_tokens: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.num_slots = num_slots
+        self.max_context_tokens = max_context_tokens
+        num_heads = int(text_config.num_attention_heads)
+        num_kv_heads = int(
+            getattr(text_config, "num_key_value_heads", None) or num_heads
+        )
+        head_dim = int(
+            getattr(text_config, "head_dim", None)
+            or text_config.hidden_size // num_heads
+        )
+        shape = (num_slots, max_context_tokens, num_kv_heads, head_dim)
+        num_layers = int(text_config.num_hidden_layers)
+        try:
+            self.keys = [_zeros(shape, device, dtype) for _ in range(num_layers)]
+            self.values = [_zeros(shape, device, dtype) for _ in range(num_layers)]
+        except (RuntimeError, MemoryError) as exc:  # torch's and numpy's
+            raise ModelLoadError(
+                f"no memory for {num_slots} slots of {max_context_tokens} tokens; "
+                "lower one of them",
+                subject="kv_cache",
+            ) from exc
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory taken, used or not."""
+        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
+
+    def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store (N, kv_heads, head_dim) at places (N,).
+
+        A place is slot * max_context_tokens + position.
+        """
+        self.keys[layer].flatten(0, 1).index_copy_(0, places, keys)
+        self.values[layer].flatten(0, 1).index_copy_(0, places, values)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of one slot to another."""
+        for layers in (self.keys, self.values):
+            for tensor in layers:
+                tensor[target, :length] = tensor[source, :length]
+
+    def clear(self, slot: int) -> None:
+        """Wipe a slot that may hold NaN."""
+        for layers in (self.keys, self.values):
+            for tensor in layers:
+                tensor[slot].zero_()
+
+
+def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Zeros; on a CPU, memory that is only taken once it is written to."""
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device, dtype=dtype)
+    num_bytes = math.prod(shape) * dtype.itemsize
+    return torch.from_numpy(np.zeros(num_bytes, np.uint8)).view(dtype).view(shape)

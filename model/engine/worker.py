@@ -1,0 +1,228 @@
+"""What the engine's thread does: take up requests, step, say what came of it.
+
+No thread, no lock, no event loop in here: `Engine` adds those. Everything a step can
+break on is contained here. If a batch fails, its rows are run one by one, so that
+only the request at fault fails; the others' tokens are the same as if nothing had
+happened, because running a row again writes the same keys and values.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeAlias
+
+from model.engine.request import FinishReason, Timings, Usage
+from model.engine.stream import Delivery
+from model.errors import EngineOverloaded, GenerationFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Many
+
+    from model.engine.kv_cache import KvCache
+    from model.engine.runner import Outcome, Runner
+    from model.engine.scheduler import Piece, Scheduler, Step
+    from model.engine.sequence import Sequence
+    from model.ultravox.clip import AudioClip
+
+logger = logging.getLogger(__name__)
+
+Result: TypeAlias = "tuple[Sequence, Delivery]"
+
+
+class Worker:
+    """Scheduler, cache and model together."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        cache: KvCache,
+        runner: Runner,
+        stop_ids: frozenset[int],
+    ) -> None:
+        self._scheduler = scheduler
+        self._cache = cache
+        self._runner = runner
+        self._stop_ids = stop_ids
+
+    @property
+    def has_work(self) -> bool:
+        """Whether another step would do something."""
+        return bool(self._scheduler.waiting or self._scheduler.running)
+
+    @property
+    def num_running(self) -> int:
+        """Sequences that have a slot."""
+        return len(self._scheduler.running)
+
+    def admit(self, sequence: Sequence) -> list[Result]:
+        """Put a request in line; someone less important may be refused for it."""
+        refused = self._scheduler.admit(sequence)
+        if refused is None:
+            return []
+        error = EngineOverloaded("the waiting line is full of more important requests")
+        return [(refused, Delivery(error=error))]
+
+    def drop(self, sequence: Sequence) -> None:
+        """Forget a request; its slot is free at once."""
+        self._scheduler.remove(sequence)
+
+    def step(self) -> list[Result]:
+        """Do one step of work and return what came of it."""
+        step = self._scheduler.next_step()
+        now_s = perf_counter()
+        for sequence in self._scheduler.running:
+            if sequence.started_at_s is None:
+                sequence.started_at_s = now_s
+        for placement in step.copies:
+            self._cache.copy(placement.source, placement.slot, placement.num_cached)
+        results = self._encode(step)
+        lost = {sequence for sequence, _ in results}
+        prefill = [piece for piece in step.prefill if piece.sequence not in lost]
+        for piece, outcome in self._run(step.decode, prefill):
+            if isinstance(outcome, GenerationFailed):
+                results.append(self._fail(piece.sequence, outcome))
+            else:
+                results += self._conclude(outcome)
+        return results
+
+    def _encode(self, step: Step) -> list[Result]:
+        """Encode the audio this step needs; those it cannot be done for fail."""
+        wanting = {
+            piece.sequence: clips
+            for piece in step.prefill
+            if (clips := piece.sequence.clips_to_encode(piece.start, piece.stop))
+        }
+        if not wanting:
+            return []
+        began_s = perf_counter()
+        results: list[Result] = []
+        try:
+            # By identity: two callers' clips are never one, even if they sound alike.
+            distinct = {id(clip): clip for own in wanting.values() for clip in own}
+            self._runner.encode(list(distinct.values()))
+        except Exception as exc:  # noqa: BLE001 - a bulkhead between requests
+            _log_batch_failure("encode", len(wanting), exc)
+            for sequence, own in wanting.items():
+                failure = self._encode_alone(sequence, own)
+                if failure is not None:
+                    results.append(failure)
+        took_s = perf_counter() - began_s
+        for sequence in wanting:
+            sequence.encode_s += took_s
+        return results
+
+    def _encode_alone(
+        self, sequence: Sequence, clips: Many[AudioClip]
+    ) -> Result | None:
+        try:
+            for clip in clips:
+                if clip.vectors is None:
+                    self._runner.encode([clip])
+        except Exception as exc:  # noqa: BLE001 - a bulkhead between requests
+            return self._fail(sequence, _failure("the audio could not be encoded", exc))
+        return None
+
+    def _run(
+        self, decode: Many[Piece], prefill: Many[Piece]
+    ) -> list[tuple[Piece, Outcome | GenerationFailed]]:
+        pieces = [*decode, *prefill]
+        if not pieces:
+            return []
+        try:
+            outcomes = self._runner.run(decode, prefill)
+        except Exception as exc:  # noqa: BLE001 - a bulkhead between requests
+            _log_batch_failure("step", len(pieces), exc)
+            if len(pieces) == 1:
+                return [(pieces[0], _failure("the model failed", exc))]
+            alone = [self._run([piece], []) for piece in decode]
+            alone += [self._run([], [piece]) for piece in prefill]
+            return [result for results in alone for result in results]
+        self._scheduler.commit(o.piece for o in outcomes if o.is_finite)
+        return [
+            (
+                outcome.piece,
+                outcome
+                if outcome.is_finite
+                else GenerationFailed("the model's output was not a number"),
+            )
+            for outcome in outcomes
+        ]
+
+    def _conclude(self, outcome: Outcome) -> list[Result]:
+        """Take a new token in, and see whether the reply is over."""
+        sequence = outcome.piece.sequence
+        request = sequence.request
+        if outcome.end_of_turn_probability is not None:
+            sequence.end_of_turn_probability = outcome.end_of_turn_probability
+        if not outcome.piece.completes:
+            return []
+        is_first = sequence.first_token_at_s is None
+        if is_first:
+            sequence.first_token_at_s = perf_counter()
+        token_ids: tuple[int, ...] = ()
+        finish: FinishReason | None = None
+        if outcome.token in self._stop_ids:
+            finish = "stop"
+        elif outcome.token is not None:
+            sequence.produced.append(outcome.token)
+            token_ids = (outcome.token,)
+        if finish is None and len(sequence.produced) >= request.max_new_tokens:
+            finish = "length"
+        if finish is not None:
+            self._scheduler.remove(sequence)
+        tells_more = is_first or finish is not None
+        probability = sequence.end_of_turn_probability
+        delivery = Delivery(
+            token_ids=token_ids,
+            finish_reason=finish,
+            end_of_turn_probability=probability if is_first else None,
+            usage=_usage(sequence) if finish else None,
+            timings=_timings(sequence) if tells_more else None,
+        )
+        return [(sequence, delivery)]
+
+    def _fail(self, sequence: Sequence, error: GenerationFailed) -> Result:
+        slot = sequence.slot
+        self._scheduler.fail(sequence)
+        if slot is not None:
+            # Not a number times a masked zero is still not a number: leave none.
+            self._cache.clear(slot)
+        return (sequence, Delivery(error=error))
+
+
+def _failure(what: str, exc: Exception) -> GenerationFailed:
+    error = GenerationFailed(f"{what}: {type(exc).__name__}: {exc}")
+    error.__cause__ = exc
+    return error
+
+
+def _log_batch_failure(what: str, num_rows: int, exc: Exception) -> None:
+    logger.warning(
+        "batch_failed",
+        exc_info=exc,
+        extra={"during": what, "num_rows": num_rows},
+    )
+
+
+def _usage(sequence: Sequence) -> Usage:
+    prompt = sequence.request.prompt
+    return Usage(
+        prompt_tokens=len(prompt),
+        cached_tokens=sequence.num_cached,
+        audio_tokens=prompt.num_audio_tokens,
+        completion_tokens=len(sequence.produced),
+    )
+
+
+def _timings(sequence: Sequence) -> Timings:
+    now_s = perf_counter()
+    started_s = sequence.started_at_s or now_s
+    first_s = sequence.first_token_at_s or now_s
+    return Timings(
+        queue_ms=1000 * (started_s - sequence.submitted_at_s),
+        encode_ms=1000 * sequence.encode_s,
+        prefill_ms=1000 * (first_s - started_s - sequence.encode_s),
+        first_token_ms=1000 * (first_s - sequence.submitted_at_s),
+        total_ms=1000 * (now_s - sequence.submitted_at_s),
+    )
