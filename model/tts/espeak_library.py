@@ -78,8 +78,11 @@ class EspeakLibrary:
     def version(self) -> str:
         return f"espeak-ng {self._library.espeak_Info(None).decode()}"
 
-    def calibration_text(self, voice: Voice) -> str:
+    def calibration_text(self) -> str:
         return _CALIBRATION_TEXT
+
+    def warm_voices(self) -> list[Voice]:
+        return [Voice()]
 
     def speak(self, text: str, voice: Voice, emit: EmitWave) -> None:
         """Synthesise; `emit` gets 60 ms at a time and may stop it at once.
@@ -118,14 +121,14 @@ class EspeakLibrary:
         if voice == self._selected:
             return
         self._selected = None
-        name = self._espeak_name(voice)
+        name = self.identify(voice)
         if self._library.espeak_SetVoiceByName(name.encode()) != _EE_OK:
             raise VoiceUnknown(f"espeak-ng cannot load the voice {name}")
         self._library.espeak_SetParameter(_RATE, voice.speed_wpm, 0)
         self._library.espeak_SetParameter(_PITCH, voice.pitch, 0)
         self._selected = voice
 
-    def _espeak_name(self, voice: Voice) -> str:
+    def identify(self, voice: Voice) -> str:
         """ "en-gb+f3" -> "gmw/en+f3", the only name SetVoiceByName takes reliably."""
         language, _, variant = (voice.name or voice.language).partition("+")
         identifier = self._identifiers.get(language.lower())

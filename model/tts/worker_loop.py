@@ -48,8 +48,16 @@ class Engine(Protocol):
         """
         ...
 
-    def calibration_text(self, voice: Voice) -> str:
-        """Some seconds of ordinary speech, to learn how loud the voice is."""
+    def identify(self, voice: Voice) -> str:
+        """A name for what decides a voice's loudness; raises VoiceUnknown."""
+        ...
+
+    def calibration_text(self) -> str:
+        """Some seconds of ordinary speech, to learn how loud a voice is."""
+        ...
+
+    def warm_voices(self) -> list[Voice]:
+        """Voices to try before the first request comes."""
         ...
 
 
@@ -66,8 +74,10 @@ def run_worker(open_engine: Callable[[], Engine]) -> None:
     line = _Line()
     try:
         engine = open_engine()
+        worker = Worker(engine, line)
+        worker.warm_up()
         line.send(wire.Ready(engine.version))
-        Worker(engine, line).serve()
+        worker.serve()
     except SynthesizerUnavailable as exc:
         line.send(wire.Failed(0, "unavailable", str(exc)))
         sys.exit(1)
@@ -118,7 +128,7 @@ class Worker:
         self._engine = engine
         self._line = line
         self._options = options or ShapingOptions()
-        self._gains: dict[tuple[str, str], float] = {}
+        self._gains: dict[str, float] = {}
 
     def serve(self) -> None:
         while True:
@@ -140,12 +150,16 @@ class Worker:
             return wire.Failed(request.request_id, "failed", str(exc))
         return wire.Done(request.request_id)
 
+    def warm_up(self) -> None:
+        for voice in self._engine.warm_voices():
+            self._gain(voice)
+
     def _gain(self, voice: Voice) -> float:
         """How much louder the voice must be, measured once."""
-        key = (voice.language, voice.name)
-        if key not in self._gains:
-            self._gains[key] = self._measure_gain(voice)
-        return self._gains[key]
+        name = self._engine.identify(voice)
+        if name not in self._gains:
+            self._gains[name] = self._measure_gain(voice)
+        return self._gains[name]
 
     def _measure_gain(self, voice: Voice) -> float:
         waves: list[Wave] = []
@@ -156,7 +170,7 @@ class Worker:
             rates.append(rate_hz)
             return True
 
-        self._engine.speak(self._engine.calibration_text(voice), voice, collect)
+        self._engine.speak(self._engine.calibration_text(), voice, collect)
         if not waves:
             return 1.0
         return gain_for(np.concatenate(waves), rates[0], self._options.target_dbfs)
