@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_TESTS = '''
+_TESTS = """
 import asyncio, socket, subprocess, sys, threading, time
 
 kept = []
@@ -35,7 +35,7 @@ def test_leaves_thread():
 
 async def test_leaves_task():
     kept.append(asyncio.create_task(asyncio.sleep(30)))
-'''
+"""
 
 
 def test_whatever_a_test_leaves_behind_makes_it_fail(tmp_path: Path) -> None:
