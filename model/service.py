@@ -13,9 +13,9 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import telemetry
 from model.actions import Action, ActionParser, Part
@@ -49,13 +49,12 @@ from model.speech import (
     WeightsKind,
 )
 from model.spoken_reply import SpokenReply
+from model.tts.open import TtsOptions, voice_for
+from model.tts.speaker import Speaker
 from model.tts.synthesizer import SpeechSynthesizer
 from model.tts.voice import Voice
 from model.ultravox.clip import AudioClip
 from telemetry import fields
-
-if TYPE_CHECKING:
-    from model.tts.speaker import Speaker
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +73,8 @@ class ServiceOptions:
 
     max_sessions: int = 40
     """Dialogues at once; the next one is refused, so that its caller goes elsewhere."""
-    default_voice: Voice = field(default_factory=Voice)
-    """For sessions that name no voice, in its own language; its speed for all."""
+    tts: TtsOptions = field(default_factory=TtsOptions)
+    """Whose default voice speaks where a dialogue names none."""
     max_buffered_bytes: int = 512 * 1024
     """Speech made ahead of a reader that is slow, for each reply: half a minute."""
 
@@ -122,7 +121,9 @@ class LocalSpeechService:
         self._num_sessions += 1
         telemetry.SESSIONS_NOW.set(self._num_sessions)
         try:
-            voice = _voice_for(options, self._options.default_voice)
+            voice = voice_for(
+                self._options.tts, language=options.language, name=options.voice
+            )
             await self._synthesizer.check_voice(voice)
             session = LocalSession(
                 self._engine,
@@ -332,7 +333,13 @@ class LocalSession:
     async def _speak(
         self, turn: int, made: _OpenTurn, text: str | AsyncIterable[str]
     ) -> None:
-        speech = self._speaker.speak(text, self._voice, rate_hz=self._options.rate_hz)
+        speech = self._speaker.speak(
+            text,
+            self._voice,
+            rate_hz=self._options.rate_hz,
+            # Greetings and re-prompts are the same in every call.
+            is_fixed=isinstance(text, str),
+        )
         async with aclosing(speech) as pieces:
             async for piece in pieces:
                 if piece.pcm16 and not made.first_audio_ms:
@@ -408,14 +415,6 @@ async def _user_parts(user: UserTurn) -> UserParts:
 
 def _clip(pcm16: bytes, rate_hz: int) -> AudioClip:
     return AudioClip(resample(wave_from_pcm16(pcm16), rate_hz, MODEL_RATE_HZ))
-
-
-def _voice_for(options: SessionOptions, default: Voice) -> Voice:
-    if options.voice:
-        return replace(default, language=options.language, name=options.voice)
-    if options.language == default.language:
-        return default
-    return replace(default, language=options.language, name="")
 
 
 async def _end(tasks: Iterable[asyncio.Task[None] | None]) -> None:

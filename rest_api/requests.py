@@ -62,28 +62,25 @@ class RequestEnvelope:
         began = time.monotonic()
         status = 0
 
+        counted = _Counted(receive, self._max_body_bytes)
+
         async def send_with_id(message: Message) -> None:
             nonlocal status
+            if counted.is_over and not status:
+                return  # the framework's answer to a body it could not read
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)[_REQUEST_ID] = request_id
             await send(message)
 
-        counted = _Counted(receive, self._max_body_bytes)
         try:
             length = headers.get("content-length", "0")
             if length.isdigit() and int(length) > self._max_body_bytes:
-                raise BodyTooLarge
-            await self._app(scope, counted, send_with_id)
+                counted.is_over = True
+            else:
+                await self._app(scope, counted, send_with_id)
         except BodyTooLarge:
-            if not status:
-                response = error_response(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    "too_large",
-                    f"the body is over {self._max_body_bytes} bytes",
-                    headers={"Connection": "close"},
-                )
-                await response(scope, receive, send_with_id)
+            pass
         except Exception:
             telemetry.ERRORS.labels(kind="internal").inc()
             logger.exception("request_crashed", extra=fields(path=scope["path"]))
@@ -94,6 +91,14 @@ class RequestEnvelope:
                     f"internal error; the log has it under {request_id}",
                 )
                 await response(scope, receive, send_with_id)
+        if counted.is_over and not status:
+            counted.is_over = False
+            response = error_response(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "too_large",
+                f"the body is over {self._max_body_bytes} bytes",
+            )
+            await response(scope, receive, send_with_id)
         if not scope["path"].startswith(_QUIET_PATHS):
             logger.info(
                 "request",
@@ -112,11 +117,13 @@ class _Counted:
     def __init__(self, receive: Receive, max_bytes: int) -> None:
         self._receive = receive
         self._left_bytes = max_bytes
+        self.is_over = False
 
     async def __call__(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._left_bytes -= len(message.get("body", b""))
             if self._left_bytes < 0:
+                self.is_over = True
                 raise BodyTooLarge
         return message

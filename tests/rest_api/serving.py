@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,9 +13,17 @@ import uvicorn
 from model.engine.interface import ReplyEngine
 from model.engine.scripted import ScriptedEngine, ScriptedOptions
 from model.service import LocalSpeechService, ServiceOptions
+from model.tts.speaker import Speaker
 from rest_api.app import AppOptions, create_app
 from rest_api.service_state import ServiceState
-from tests.fakes.tone_speaker import ToneSpeaker, ToneSynthesizer
+from tests.fakes.tone_synthesizer import ToneSynthesizer
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that happens on the other side of a socket."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - it is not ours to signal
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -58,7 +66,16 @@ async def serving(
     state = state or ServiceState()
     async with engine:
         state.ready(
-            LocalSpeechService(engine, synthesizer, ToneSpeaker(synthesizer), service)
+            LocalSpeechService(engine, synthesizer, Speaker(synthesizer), service)
         )
         async with serving_app(create_app(state, app)) as url:
             yield url
+
+
+@asynccontextmanager
+async def starting_app(
+    state: ServiceState, app: AppOptions | None = None
+) -> AsyncIterator[str]:
+    """A service that has no model (yet); yields its address."""
+    async with serving_app(create_app(state, app)) as url:
+        yield url

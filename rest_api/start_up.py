@@ -1,0 +1,260 @@
+"""From settings to a service that has replied once: model, engine, voice, warm-up.
+
+Runs while the HTTP port already answers, so that `/health` can say what start-up is
+at, and why it failed.  A failure is tried again after a pause: the hub may be back, the
+operator may have put the files in place.  Nothing else is ever run instead of a model
+that was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from config import DEFAULT_MODEL, Settings
+from model.engine.interface import ReplyEngine
+from model.errors import (
+    ModelLoadError,
+    SpeechError,
+    SpeechOverloaded,
+    SpeechUnavailable,
+)
+from model.service import LocalSpeechService, ServiceOptions
+from model.speech import SessionOptions, TypedTurn, Utterance
+from model.tts.open import TtsOptions, open_synthesizer
+from model.tts.speaker import Speaker
+from rest_api.service_state import RANDOM_WEIGHTS_NOTE, ServiceState
+from telemetry import fields
+
+if TYPE_CHECKING:
+    from model.ultravox.checkpoint import Checkpoint
+
+logger = logging.getLogger(__name__)
+
+DEMO_MODEL: Final = Path(__file__).resolve().parent.parent / "model/checkpoints/demo"
+_TINY_MODEL: Final = "tiny-random-model"
+_RETRY_FIRST_S: Final = 30.0
+_RETRY_MAX_S: Final = 600.0
+_WARM_UP_TIMEOUT_S: Final = 300.0
+"""Compiling and capturing for a large model; a small one takes a second."""
+
+_PROBE_INTERVAL_S: Final = 10.0
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """Which model to load, and whether it has to be made first."""
+
+    name: str
+    reason: str
+    must_be_made: bool = False
+
+
+def choose_model(settings: Settings, *, has_gpu: bool, demo: Path) -> ModelChoice:
+    """The model asked for; without one, what this machine can run."""
+    if settings.model:
+        return ModelChoice(settings.model, "ULTRAVOX_MODEL")
+    if has_gpu:
+        return ModelChoice(DEFAULT_MODEL, "a GPU is present")
+    if (demo / "config.json").exists():
+        return ModelChoice(str(demo), "no GPU: the bundled demo model")
+    tiny = settings.data_dir / _TINY_MODEL
+    is_there = (tiny / "config.json").exists()
+    return ModelChoice(
+        str(tiny), "no GPU, no demo model: random weights", must_be_made=not is_there
+    )
+
+
+async def keep_service(
+    settings: Settings, state: ServiceState, make_tiny: Callable[[Path], object]
+) -> None:
+    """Open the service, keep it open until cancelled; try again after a failure.
+
+    `make_tiny` writes a random checkpoint into a folder.
+    """
+    pause_s = _RETRY_FIRST_S
+    while True:
+        try:
+            async with _open_service(settings, state, make_tiny) as service:
+                state.ready(service)
+                status = await service.status()
+                logger.info(
+                    "ready", extra=fields(model=status.model, device=status.device)
+                )
+                if status.weights == "random":
+                    logger.warning(
+                        RANDOM_WEIGHTS_NOTE, extra=fields(model=status.model)
+                    )
+                pause_s = _RETRY_FIRST_S
+                await _watch(service)
+        except SpeechError as exc:
+            reason = f"{exc.code}: {exc}"
+            logger.error(
+                "cannot_start", extra=fields(reason=reason, retry_in_s=pause_s)
+            )
+        except Exception as exc:
+            reason = f"internal error: {type(exc).__name__}: {exc}"
+            logger.exception("cannot_start", extra=fields(retry_in_s=pause_s))
+        state.fail(reason)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _RETRY_MAX_S)
+
+
+async def _watch(service: LocalSpeechService) -> None:
+    """Ask the engine for next to nothing, again and again.
+
+    Raises:
+        SpeechError: it has stopped, or answers nothing any more.
+    """
+    probe = service.engine.new_dialogue("Are you there?").prompt()
+    while True:
+        await asyncio.sleep(_PROBE_INTERVAL_S)
+        try:
+            await service.engine.warm(probe)
+        except SpeechOverloaded:
+            continue  # alive, and busy
+
+
+@asynccontextmanager
+async def _open_service(
+    settings: Settings, state: ServiceState, make_tiny: Callable[[Path], object]
+) -> AsyncIterator[LocalSpeechService]:
+    """Raises SpeechError: the model or the voice cannot be had."""
+    async with AsyncExitStack() as stack:
+        state.phase = "starting the voice"
+        tts = tts_options(settings)
+        synthesizer = await open_synthesizer(tts)
+        stack.push_async_callback(synthesizer.aclose)
+        engine = await stack.enter_async_context(
+            await _make_engine(settings, state, make_tiny)
+        )
+        service = LocalSpeechService(
+            engine,
+            synthesizer,
+            Speaker(synthesizer),
+            ServiceOptions(max_sessions=settings.max_calls, tts=tts),
+        )
+        state.phase = "warming up"
+        try:
+            async with asyncio.timeout(_WARM_UP_TIMEOUT_S):
+                await warm_up(service)
+        except TimeoutError as exc:
+            raise SpeechUnavailable(
+                f"the first reply took over {_WARM_UP_TIMEOUT_S:g} s"
+            ) from exc
+        yield service
+
+
+async def _make_engine(
+    settings: Settings, state: ServiceState, make_tiny: Callable[[Path], object]
+) -> ReplyEngine:
+    if settings.engine == "scripted":
+        from model.engine.scripted import ScriptedEngine
+
+        logger.warning("scripted_engine", extra=fields(note="no model is running"))
+        return ScriptedEngine()
+    if settings.engine == "openai":
+        raise ModelLoadError(
+            "the engine openai is not available", subject="ULTRAVOX_ENGINE"
+        )
+    from model.engine.engine import Engine, EngineOptions
+
+    state.phase = "looking for a model"
+    checkpoint = await in_daemon_thread(lambda: _load(settings, state, make_tiny))
+    return Engine(
+        checkpoint, EngineOptions(max_context_tokens=settings.max_context_tokens)
+    )
+
+
+def _load(
+    settings: Settings, state: ServiceState, make_tiny: Callable[[Path], object]
+) -> Checkpoint:
+    """Blocking; minutes for a large model."""
+    import torch
+
+    from model.ultravox.checkpoint import LoadOptions, load_checkpoint
+
+    has_gpu = settings.device != "cpu" and torch.cuda.is_available()
+    choice = choose_model(settings, has_gpu=has_gpu, demo=DEMO_MODEL)
+    state.model_wanted = choice.name
+    logger.info("loading", extra=fields(model=choice.name, why=choice.reason))
+    state.phase = f"loading {choice.name}"
+    if choice.must_be_made:
+        try:
+            make_tiny(Path(choice.name))
+        except OSError as exc:
+            raise ModelLoadError(
+                f"cannot write {choice.name}: {exc}", subject=choice.name
+            ) from exc
+    return load_checkpoint(
+        choice.name, LoadOptions(device=settings.device, dtype=settings.dtype)
+    )
+
+
+def tts_options(settings: Settings) -> TtsOptions:
+    """The synthesiser's part of the settings."""
+    return TtsOptions(
+        backend=settings.tts,
+        voice=settings.tts_voice,
+        language=settings.language,
+        speed_wpm=settings.tts_speed_wpm,
+        num_workers=settings.tts_workers,
+        url=settings.tts_url,
+        api_key=settings.engine_api_key.get_secret_value(),
+    )
+
+
+async def warm_up(service: LocalSpeechService) -> None:
+    """One spoken reply to speech, so that no caller pays for first times.
+
+    Raises:
+        SpeechError: model or voice doesn't work.
+    """
+    options = SessionOptions("warm-up", "Say hello.", max_new_tokens=8)
+    silence = Utterance(bytes(2 * 8000), 8000)
+    async with service.open_session(options) as session:
+        for events in (
+            session.say(0, "Hello."),
+            session.reply(1, silence),
+            session.reply(2, TypedTurn("Hello.")),
+        ):
+            async with aclosing(events):
+                async for _ in events:
+                    pass
+
+
+async def in_daemon_thread(work: Callable[[], _T]) -> _T:
+    """Run blocking work in a thread that doesn't hold up the end of the process.
+
+    asyncio's own threads are waited for at exit, for minutes while a model loads.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+
+    def settle(result: _T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as exc:  # noqa: BLE001 - carried to the waiting task
+            error = exc
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return await done

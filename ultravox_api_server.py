@@ -1,0 +1,213 @@
+"""The speech half: model, voice and HTTP API on one port.
+
+Started by fastagi_server.py beside the calls, or alone for REST users.  The port
+answers at once; /health says what start-up is at and, should the model be unusable,
+why.  Settings are environment variables ULTRAVOX_... or lines in ultravox.toml.
+
+Exit status: 0 ended by a signal, 1 the port cannot be opened, 2 wrong settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+import uvloop
+
+import config
+from model.live_messages import MAX_AUDIO_BYTES
+from rest_api.app import AppOptions, create_app
+from rest_api.auth import ApiKeysInvalid, KeyRing, load_or_make_key
+from rest_api.service_state import ServiceState
+from rest_api.start_up import keep_service
+from telemetry import fields, set_up_logging
+
+logger = logging.getLogger("ultravox_api_server")
+
+_STOP_GRACE_S = 5
+"""For REST replies under way; dialogues are closed at once and tried elsewhere."""
+_ORPHAN_GRACE_S = 15.0
+"""From the end of our parent to the hard end of us, should the soft one hang."""
+_BACKLOG = 2048
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until told to end; the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--supervised",
+        action="store_true",
+        help="end when standard input is closed, i.e. when the parent has ended",
+    )
+    supervised = parser.parse_args(arguments).supervised
+    try:
+        settings = config.load()
+        keys, new_key = _keys(settings)
+    except config.ConfigError as exc:
+        for problem in exc.problems:
+            print(problem, file=sys.stderr)
+        return 2
+    set_up_logging(settings.log_level, settings.log_format)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    state = ServiceState(model_wanted=settings.model)
+    app = create_app(
+        state,
+        AppOptions(
+            keys=keys, cors_origins=tuple(config.comma_list(settings.cors_origins))
+        ),
+    )
+    try:
+        server = _Server(_uvicorn_config(app, settings))
+        listener = _listen(settings.host, settings.port)
+    except (ssl.SSLError, FileNotFoundError, PermissionError) as exc:
+        print(f"ULTRAVOX_TLS_CERTIFICATE, _KEY: {exc}", file=sys.stderr)
+        return 2
+    except OSError as exc:
+        where = f"{settings.host}:{settings.port}"
+        reason = exc.strerror or str(exc)
+        print(f"cannot listen on {where} (ULTRAVOX_PORT): {reason}", file=sys.stderr)
+        return 1
+    if new_key is not None:
+        _show_key(new_key)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(server, listener, settings, state, supervised=supervised))
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: ours end with status 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(
+    server: _Server,
+    listener: socket.socket,
+    settings: config.Settings,
+    state: ServiceState,
+    *,
+    supervised: bool,
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        server.force_exit = server.should_exit  # asked twice
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    if supervised:
+        _end_with_parent(lambda: loop.call_soon_threadsafe(stop))
+    logger.info("listening", extra=fields(port=listener.getsockname()[1]))
+    keeping = asyncio.create_task(keep_service(settings, state, _make_tiny))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        keeping.cancel()
+        await asyncio.wait([keeping])
+        logger.info("stopped")
+
+
+def _uvicorn_config(app: object, settings: config.Settings) -> uvicorn.Config:
+    """Raises ssl.SSLError, OSError: the certificate or key cannot be used."""
+    wanted = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=MAX_AUDIO_BYTES,
+        ws_ping_interval=10.0,
+        ws_ping_timeout=10.0,
+        ws_per_message_deflate=False,  # speech shrinks little, and it costs CPU
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=_STOP_GRACE_S,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+    )
+    wanted.load()
+    return wanted
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Raises OSError: taken, not ours, or no such address."""
+    is_v6 = ":" in host
+    return socket.create_server(
+        (host, port),
+        family=socket.AF_INET6 if is_v6 else socket.AF_INET,
+        backlog=_BACKLOG,
+        dualstack_ipv6=is_v6 and host == "::" and socket.has_dualstack_ipv6(),
+    )
+
+
+def _keys(settings: config.Settings) -> tuple[KeyRing | None, str | None]:
+    """Who may come in, and a key that was made just now.
+
+    Raises:
+        ConfigError: the keys are not `name:key`, or the new one cannot be kept.
+    """
+    if settings.auth == "off":
+        return None, None
+    configured = settings.api_keys.get_secret_value()
+    try:
+        if configured.strip():
+            return KeyRing.parse(configured), None
+        return load_or_make_key(settings.data_dir)
+    except ApiKeysInvalid as exc:
+        raise config.ConfigError([f"ULTRAVOX_API_KEYS: {exc}"]) from exc
+    except OSError as exc:
+        raise config.ConfigError(
+            [f"ULTRAVOX_DATA_DIR: the new API key cannot be kept: {exc}"]
+        ) from exc
+
+
+def _show_key(key: str) -> None:
+    # To people, once, and into no log file's JSON: only its hash is kept.
+    print(
+        f"API key for the HTTP port, shown this once: {key}\n"
+        "(asked of every address but loopback; ULTRAVOX_API_KEYS sets others)",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _make_tiny(folder: Path) -> None:
+    from tools.make_tiny_checkpoint import write_tiny_checkpoint
+
+    write_tiny_checkpoint(folder)
+
+
+def _end_with_parent(stop: Callable[[], object]) -> None:
+    """Call `stop` when standard input ends; should that not help, end hard."""
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        hard = threading.Timer(_ORPHAN_GRACE_S, os._exit, [1])
+        hard.daemon = True
+        hard.start()
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            stop()
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
