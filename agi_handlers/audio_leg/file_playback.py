@@ -233,7 +233,6 @@ class FilePlayback:
                 return
             # a key: report it (done), and go on from there unless we are stopped
             self._playing_from_ms = max(offset_ms, end_ms)
-            await asyncio.sleep(0)  # lets the conversation act on the key first
 
     async def _play_file(self, name: str, offset_samples: int) -> int | None:
         """Returns where a key ended it, in milliseconds; None: its end or a stop."""
@@ -246,6 +245,10 @@ class FilePlayback:
             return None
         if ended.digit is not None:
             self._events.put(CallerKey(ended.digit))
+            # The conversation acts on the key first: an interrupt on the heels of the
+            # next command would reach Asterisk in one packet with it, and be late.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
         return (ended.endpos_samples or 0) // SAMPLES_PER_MS
 
     async def _raise_failure(self) -> None:

@@ -2,8 +2,8 @@
 
 Deadlines are absolute, so it does not drift.  The calls are spread over a few phases
 of the 20 ms, so that the writes of 200 calls do not hold up the event loop in one go.
-A tick that comes late skips the frames it missed (up to `max_frames_per_tick` of them
-are still sent); it never works off a backlog.
+A tick that comes late still sends what fits a jitter buffer and skips the rest; it
+never works off a backlog.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ class OnTheWheel(Protocol):
 @dataclass(frozen=True, slots=True)
 class FrameWheelOptions:
     num_phases: int = 4  # groups of calls, 5 ms apart
-    # A frame missed by a late tick is sent with the next: Asterisk passes it on at
-    # once, and the far jitter buffer takes a frame too soon, but not a hole.
-    max_frames_per_tick: int = 2
+    # Frames missed by a late tick go out with it, up to 60 ms of them. Measured on
+    # Asterisk 22 with the loop blocked for 35 ms twice a second, at a caller with a
+    # 40 ms jitter buffer: 311 ms of holes in 10 s with 1, none with 2; blocked for
+    # 55 ms: 671 ms with 1, 274 ms with 2, 63 ms with 3.
+    max_frames_per_tick: int = 3
 
 
 @dataclass(slots=True)
@@ -93,6 +95,13 @@ def run_frame_wheel(options: FrameWheelOptions | None = None) -> Iterator[FrameW
         wheel.close()
 
 
+def frames_due(lateness_s: float, max_frames: int) -> tuple[int, int]:
+    """Frames to send at a tick this late, and frames to skip for good."""
+    num_due = 1 + int(lateness_s / FRAME_S)
+    num_frames = min(num_due, max_frames)
+    return num_frames, num_due - num_frames
+
+
 class _Phase:
     """The legs whose frames are due together."""
 
@@ -117,9 +126,10 @@ class _Phase:
         if not self.legs:
             return
         lateness_s = max(0.0, time.monotonic() - self._due_s)
-        num_due = 1 + int(lateness_s / FRAME_S)
-        num_frames = min(num_due, self._wheel.options.max_frames_per_tick)
-        self._count(lateness_s, num_due - num_frames)
+        num_frames, num_skipped = frames_due(
+            lateness_s, self._wheel.options.max_frames_per_tick
+        )
+        self._count(lateness_s, num_skipped)
         for leg in list(self.legs):
             try:
                 leg.on_frame_time(num_frames)
@@ -127,7 +137,7 @@ class _Phase:
                 ERRORS.labels(kind="frame_wheel").inc()
                 logger.exception("leg_failed_on_wheel", extra=fields(leg=repr(leg)))
                 self._wheel.remove(leg)
-        self.start(self._due_s + num_due * FRAME_S)
+        self.start(self._due_s + (num_frames + num_skipped) * FRAME_S)
 
     def _count(self, lateness_s: float, num_skipped: int) -> None:
         stats = self._wheel.stats
