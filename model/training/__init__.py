@@ -1,0 +1,1 @@
+"""Trains the small demonstration model: synthetic calls in, a checkpoint out."""

@@ -1,0 +1,229 @@
+"""A corpus in memory-mapped form, and the batches of a step.
+
+Batches depend only on the seed and the step's number, so a resumed run sees what an
+unbroken one would have seen.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from model.training.dialogue import draw_dialogue
+from model.training.rows import Heard, Row, RowMaker, imagined_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+_MAX_TRIM_FRAMES = 40  # of silence, so that a clip seen twice is cut up differently
+_KEEP_LEAD_FRAMES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StoredClip:
+    """Where a clip lies in its shard's arrays."""
+
+    mel: np.ndarray[Any, Any]
+    phones: np.ndarray[Any, Any]
+    first_frame: int
+    first_phone: int
+    num_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDialogue:
+    """One conversation of the corpus."""
+
+    opening: str | None
+    turns: tuple[dict[str, Any], ...]
+    clips: tuple[StoredClip, ...]
+
+
+def read_corpus(folder: Path, known: dict[str, list[StoredDialogue]]) -> None:
+    """Add the shards that are complete and not in `known` yet."""
+    for path in sorted(folder.glob("[0-9]*.json")):
+        if path.stem in known:
+            continue
+        mel = np.load(folder / f"{path.stem}.mel.npy", mmap_mode="r")
+        phones = np.load(folder / f"{path.stem}.phones.npy", mmap_mode="r")
+        frame = phone = 0
+        dialogues = []
+        for entry in json.loads(path.read_text()):
+            clips = []
+            for turn in entry["turns"]:
+                count = turn["num_frames"]
+                clips.append(StoredClip(mel, phones, frame, phone, count))
+                frame, phone = frame + count, phone + -(-count // 2)
+            if any("|" in turn["transcript"] for turn in entry["turns"]):
+                continue
+            dialogues.append(
+                StoredDialogue(entry["opening"], tuple(entry["turns"]), tuple(clips))
+            )
+        known[path.stem] = dialogues
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Clips of like length, padded: mel (A, 80, F), frames (A,), phonemes (A, F/2)."""
+
+    mel: Tensor
+    num_frames: Tensor
+    phones: Tensor
+    clips: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step: clips in groups of like length, what they hold, and rows over them."""
+
+    audio: tuple[Audio, ...]
+    heard: tuple[Heard, ...]
+    reply_rows: tuple[Row, ...]
+    transcript_rows: tuple[Row, ...]
+
+
+def imagined_batch(maker: RowMaker, rng: random.Random, size: int) -> Batch:
+    """Dialogues that nobody spoke: what is heard is laid out as if they had been."""
+    heard: list[Heard] = []
+    replies: list[Row] = []
+    transcripts: list[Row] = []
+    for _ in range(size):
+        dialogue = draw_dialogue(rng)
+        first = len(heard)
+        turns = []
+        for turn in dialogue.turns:
+            said = turn.transcript
+            if turn.kind == "outside" and turn.spoken is not None:
+                said = turn.spoken.text
+            words, num_frames = imagined_words(rng, said)
+            outside = turn.kind == "outside"
+            heard.append(maker.hear(words, num_frames, is_outside=outside))
+            turns.append(
+                {
+                    "kind": turn.kind,
+                    "intent": turn.intent,
+                    "transcript": turn.transcript,
+                    "reply": turn.reply,
+                    "rest": turn.rest,
+                }
+            )
+            if rng.random() < 0.3:
+                index = len(heard) - 1
+                row = maker.transcript_row(rng, turns[-1], heard[-1], index)
+                transcripts.append(row)
+        replies.append(
+            maker.reply_row(
+                rng, dialogue.opening, turns, heard[first:], first, as_text=0.2
+            )
+        )
+    return Batch((), tuple(heard), tuple(replies), tuple(transcripts))
+
+
+def spoken_batch(
+    maker: RowMaker,
+    rng: random.Random,
+    dialogues: Sequence[StoredDialogue],
+    *,
+    augment: bool = True,
+    with_rows: bool = True,
+    transcripts: float = 0.5,
+    clips_a_group: int = 12,
+) -> Batch:
+    """Stored dialogues as a step's input."""
+    heard: list[Heard] = []
+    mels: list[np.ndarray[Any, Any]] = []
+    phones: list[np.ndarray[Any, Any]] = []
+    replies: list[Row] = []
+    transcript_rows: list[Row] = []
+    for dialogue in dialogues:
+        first = len(heard)
+        for turn, clip in zip(dialogue.turns, dialogue.clips, strict=True):
+            mel, classes, words = _cut(rng, turn, clip, augment=augment)
+            outside = turn["kind"] == "outside"
+            heard.append(maker.hear(words, len(mel), is_outside=outside))
+            mels.append(mel)
+            phones.append(classes)
+            if with_rows and rng.random() < transcripts:
+                index = len(heard) - 1
+                row = maker.transcript_row(rng, turn, heard[-1], index)
+                transcript_rows.append(row)
+        if with_rows:
+            replies.append(
+                maker.reply_row(
+                    rng,
+                    dialogue.opening,
+                    dialogue.turns,
+                    heard[first:],
+                    first,
+                    as_text=0.04 if augment else 0.0,
+                )
+            )
+    order = sorted(range(len(mels)), key=lambda i: len(mels[i]))
+    groups = []
+    for start in range(0, len(order), clips_a_group):
+        chosen = order[start : start + clips_a_group]
+        groups.append(_pad(rng, chosen, mels, phones, augment=augment))
+    return Batch(tuple(groups), tuple(heard), tuple(replies), tuple(transcript_rows))
+
+
+def _cut(
+    rng: random.Random, turn: dict[str, Any], clip: StoredClip, *, augment: bool
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[tuple[str, float, float]]]:
+    """The stored clip with some of its silence trimmed off both ends."""
+    count = clip.num_frames
+    words = turn["words"]
+    lead = tail = 0
+    if augment and words:
+        spare = int(words[0][1] * 100) - _KEEP_LEAD_FRAMES
+        lead = 2 * rng.randint(0, max(min(spare, _MAX_TRIM_FRAMES), 0) // 2)
+        spare = count - int(words[-1][2] * 100) - 2 * _KEEP_LEAD_FRAMES
+        tail = rng.randint(0, max(min(spare, _MAX_TRIM_FRAMES), 0))
+    begin = clip.first_frame + lead
+    mel = clip.mel[begin : clip.first_frame + count - tail]
+    first = clip.first_phone + lead // 2
+    classes = clip.phones[first : first + -(-len(mel) // 2)]
+    moved = [(w, s - lead / 100, e - lead / 100) for w, s, e in words]
+    return mel, classes, moved
+
+
+def _pad(
+    rng: random.Random,
+    chosen: Sequence[int],
+    mels: Sequence[np.ndarray[Any, Any]],
+    phones: Sequence[np.ndarray[Any, Any]],
+    *,
+    augment: bool,
+) -> Audio:
+    longest = -(-max(len(mels[i]) for i in chosen) // 32) * 32
+    mel = np.zeros((len(chosen), longest, 80), np.float32)
+    classes = np.full((len(chosen), longest // 2), 255, np.int64)
+    for row, i in enumerate(chosen):
+        mel[row, : len(mels[i])] = mels[i]
+        classes[row, : len(phones[i])] = phones[i]
+        if augment:
+            _mask(rng, mel[row, : len(mels[i])])
+    return Audio(
+        torch.from_numpy(mel).transpose(1, 2).contiguous(),
+        torch.tensor([len(mels[i]) for i in chosen]),
+        torch.from_numpy(classes),
+        tuple(chosen),
+    )
+
+
+def _mask(rng: random.Random, mel: np.ndarray[Any, Any]) -> None:
+    """Light SpecAugment, in place: two bands, two gaps; and a change of level."""
+    for _ in range(2):
+        width = rng.randint(0, 10)
+        low = rng.randint(0, 60 - width)  # a telephone has nothing in the upper third
+        mel[:, low : low + width] = 0.0
+        gap = rng.randint(0, min(11, len(mel) // 8))
+        at = rng.randint(0, len(mel) - gap)
+        mel[at : at + gap] = 0.0
