@@ -25,6 +25,7 @@ class ToneSynthesizer:
 
     def __init__(self) -> None:
         self.num_running = 0
+        self.num_made = 0
         self.hold: asyncio.Event | None = None
         """When set to an event, synthesis waits for it after its first chunk."""
 
@@ -36,6 +37,7 @@ class ToneSynthesizer:
         num_samples = len(text) * MS_PER_CHAR * rate_hz // 1000
         tone = np.full(num_samples, 1000, "<i2").tobytes()
         self.num_running += 1
+        self.num_made += 1
         try:
             half = len(tone) // 4 * 2
             yield tone[:half]
