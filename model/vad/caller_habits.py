@@ -1,0 +1,78 @@
+"""What is known of one caller's way of speaking: how loud, and with what pauses."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from model.vad.options import EndpointingOptions
+
+
+class CallerLevel:
+    """How loud the caller is when he is loud, learned from his utterances."""
+
+    __slots__ = ("_forgotten_db", "_levels_db", "_options", "_usual_db")
+
+    # The loudest tenth of an utterance: single bangs must not set the standard.
+    _LOUD_QUANTILE: Final = 0.9
+
+    def __init__(self, options: EndpointingOptions) -> None:
+        self._options = options
+        self._usual_db: float | None = None
+        self._forgotten_db = 0.0
+        self._levels_db: list[float] = []
+
+    def wait(self, duration_s: float) -> None:
+        """Nobody spoke for so long."""
+        forgotten = self._forgotten_db + duration_s * self._options.forget_level_db_s
+        self._forgotten_db = min(forgotten, self._options.max_forget_level_db)
+
+    def may_be_caller(self, level_db: float) -> bool:
+        """Loud enough to be him, and not someone behind him."""
+        if self._usual_db is None:
+            return True
+        return level_db >= (
+            self._usual_db - self._forgotten_db - self._options.open_drop_db
+        )
+
+    def hear(self, level_db: float) -> None:
+        """One window of an utterance's speech."""
+        self._levels_db.append(level_db)
+
+    def end_utterance(self) -> None:
+        """Learn from what was heard: at once if louder, half the way if softer."""
+        if not self._levels_db:
+            return
+        ordered = sorted(self._levels_db)
+        loud = ordered[int(self._LOUD_QUANTILE * (len(ordered) - 1))]
+        self._levels_db.clear()
+        if self._usual_db is not None:
+            loud = max(loud, (loud + self._usual_db - self._forgotten_db) / 2)
+        self._usual_db = loud
+        self._forgotten_db = 0.0
+
+
+class PauseHabit:
+    """How long this caller pauses within a turn, and so how long to wait for more."""
+
+    __slots__ = ("_longest_ms", "_options")
+
+    def __init__(self, options: EndpointingOptions) -> None:
+        self._options = options
+        # The pause that would explain the hangover we begin with.
+        margin_ms = options.first_hangover_ms - options.pause_margin_ms
+        self._longest_ms = margin_ms / options.pause_stretch
+
+    def paused(self, pause_ms: float) -> None:
+        """He was silent for so long, and then went on."""
+        if pause_ms >= self._options.min_pause_ms:
+            self._longest_ms = max(self._longest_ms, pause_ms)
+
+    def end_utterance(self) -> None:
+        """A turn is over; old pauses matter less."""
+        self._longest_ms *= self._options.pause_memory
+
+    def hangover_ms(self) -> float:
+        """How long to wait now."""
+        o = self._options
+        wait_ms = o.pause_stretch * self._longest_ms + o.pause_margin_ms
+        return min(max(wait_ms, o.min_hangover_ms), o.max_hangover_ms)

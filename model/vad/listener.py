@@ -1,0 +1,129 @@
+"""The caller's ear: telephone audio in any chunks -> his utterances.
+
+This is the live path of every call, and what `benchmarks.segment` measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from model.audio.frames import SAMPLE_BYTES
+from model.audio.pcm import Wave, level_dbfs, wave_from_pcm16
+from model.vad.detector import DetectorStream, SpeechDetector
+from model.vad.endpointing import Endpointing
+from model.vad.events import SpeechEnded, SpeechEvent, SpeechSuspectedEnd, SpeechTooLong
+from model.vad.options import EndpointingOptions
+
+# What is no longer needed is dropped in steps: moving the rest costs a copy.
+_DROP_STEP_SAMPLES: Final = 4000
+
+
+class CallerEar:
+    """One call's ear. However the audio is cut, events and bytes are the same."""
+
+    def __init__(
+        self, detector: SpeechDetector, options: EndpointingOptions | None = None
+    ) -> None:
+        self._detector = detector
+        self._window_samples = detector.window_samples
+        self._stream: DetectorStream = detector.open_stream()
+        self._endpointing = Endpointing(
+            options or EndpointingOptions(), detector.window_samples
+        )
+        # Holds the utterance at hand: bounded by its cap (25 s are 400 kB), or half a
+        # second of pre-roll between utterances.
+        self._kept = bytearray()
+        self._kept_from_samples = 0
+        self._judged_samples = 0
+
+    @property
+    def bot_is_talking(self) -> bool:
+        """Whether barge-in's stricter rule holds for what opens an utterance."""
+        return self._endpointing.bot_is_talking
+
+    @bot_is_talking.setter
+    def bot_is_talking(self, is_talking: bool) -> None:
+        self._endpointing.bot_is_talking = is_talking
+
+    @property
+    def samples_heard(self) -> int:
+        """Samples fed since the call began."""
+        return self._kept_from_samples + len(self._kept) // SAMPLE_BYTES
+
+    @property
+    def is_speech(self) -> bool:
+        """Between start and end of an utterance, pauses included."""
+        return self._endpointing.is_speech
+
+    def feed(self, pcm16: bytes) -> list[SpeechEvent]:
+        """More of the caller's audio (8 kHz), cut anywhere, even within a sample."""
+        self._kept += pcm16
+        events: list[SpeechEvent] = []
+        while self._has_window():
+            window = self._next_window()
+            [probability] = self._detector.probabilities([self._stream], [window])
+            events += self._judge(window, probability)
+        return events
+
+    def force_end(self) -> list[SpeechEvent]:
+        """The audio is over: end the utterance at hand. The ear may go on."""
+        return self._with_audio(self._endpointing.force_end(self.samples_heard))
+
+    def hint_turn_over(self, probability: float) -> None:
+        """How likely the last suspected end is the end of the turn (from its words)."""
+        self._endpointing.hint_turn_over(probability)
+
+    def _has_window(self) -> bool:
+        return self.samples_heard - self._judged_samples >= self._window_samples
+
+    def _next_window(self) -> Wave:
+        begin = (self._judged_samples - self._kept_from_samples) * SAMPLE_BYTES
+        end = begin + self._window_samples * SAMPLE_BYTES
+        self._judged_samples += self._window_samples
+        return wave_from_pcm16(self._kept[begin:end])
+
+    def _judge(self, window: Wave, probability: float) -> list[SpeechEvent]:
+        events = self._endpointing.on_window(probability, level_dbfs(window))
+        heard = self._with_audio(events)
+        self._drop_what_is_not_needed()
+        return heard
+
+    def _with_audio(self, events: list[SpeechEvent]) -> list[SpeechEvent]:
+        return [
+            replace(event, pcm16=self._audio(event))
+            if isinstance(event, SpeechSuspectedEnd | SpeechEnded | SpeechTooLong)
+            else event
+            for event in events
+        ]
+
+    def _audio(self, event: SpeechSuspectedEnd | SpeechEnded | SpeechTooLong) -> bytes:
+        begin = event.kept_from_samples - self._kept_from_samples
+        end = event.kept_to_samples - self._kept_from_samples
+        return bytes(self._kept[begin * SAMPLE_BYTES : end * SAMPLE_BYTES])
+
+    def _drop_what_is_not_needed(self) -> None:
+        num_samples = self._endpointing.needed_from_samples - self._kept_from_samples
+        if num_samples >= _DROP_STEP_SAMPLES:
+            del self._kept[: num_samples * SAMPLE_BYTES]
+            self._kept_from_samples += num_samples
+
+
+def feed_together(
+    ears: Sequence[CallerEar], chunks: Sequence[bytes]
+) -> list[list[SpeechEvent]]:
+    """Feed many calls' ears, all of one detector, in batches: half the cost."""
+    events: list[list[SpeechEvent]] = [[] for _ in ears]
+    for ear, pcm16 in zip(ears, chunks, strict=True):
+        ear._kept += pcm16
+    while ready := [call for call, ear in enumerate(ears) if ear._has_window()]:
+        windows = [ears[call]._next_window() for call in ready]
+        probabilities = ears[ready[0]]._detector.probabilities(
+            [ears[call]._stream for call in ready], windows
+        )
+        for call, window, probability in zip(
+            ready, windows, probabilities, strict=True
+        ):
+            events[call] += ears[call]._judge(window, probability)
+    return events
