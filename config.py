@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     audiosocket_advertise: str = Field(
         "", description="HOST or HOST:PORT that Asterisk is told to connect to"
     )
-    media: Literal["auto", "audiosocket", "recorded_turns"] = Field(
+    media: Literal["auto", "audiosocket", "eagi", "recorded_turns"] = Field(
         "auto", description="how the caller's audio comes: auto probes each dialer"
     )
     shared_dir: Path | None = Field(
@@ -118,7 +118,10 @@ class Settings(BaseSettings):
     sounds_dir: Path = Field(Path("sounds"), description="recorded prompts")
     vad: Literal["silero", "webrtc"] = Field("silero", description="speech detector")
     endpoint_ms: int = Field(
-        600, ge=200, le=3000, description="silence that ends the caller's turn"
+        0,
+        ge=0,
+        le=3000,
+        description="silence that ends the caller's turn; 0: adapts to the caller",
     )
     barge_in: bool = Field(True, description="the caller may interrupt the bot")
     no_input_s: float = Field(
@@ -160,6 +163,13 @@ class Settings(BaseSettings):
         if not value or not value.replace("-", "").isalnum() or len(value) > 20:
             raise ValueError("a language tag such as en-us is wanted")
         return value.lower()
+
+    @field_validator("endpoint_ms")
+    @classmethod
+    def _endpoint(cls, value: int) -> int:
+        if 0 < value < 200:  # shorter silences are inside words
+            raise ValueError("0 or 200 to 3000 is wanted")
+        return value
 
     @field_validator("audiosocket_advertise")
     @classmethod

@@ -33,7 +33,7 @@ from agi_handlers.sidecar import Sidecar, SidecarOptions, sidecar_command
 from config import ConfigError, Settings, comma_list, load
 from model.audio.prompts import Prompt, PromptUnusable, load_prompts
 from model.client import HeartbeatSender, RemoteSpeechService, SpeechClientOptions
-from model.vad.detector import open_detectors
+from model.vad.detector import load_detector
 from telemetry import fields, set_up_logging
 
 logger = logging.getLogger("fastagi_server")
@@ -113,7 +113,7 @@ async def _serve(
                 )
             )
         )
-        wheel = await stack.enter_async_context(run_frame_wheel())
+        wheel = stack.enter_context(run_frame_wheel())
         api_key = settings.api_key.get_secret_value()
         speech = await stack.enter_async_context(
             RemoteSpeechService(
@@ -138,7 +138,7 @@ async def _serve(
                 media_port,
                 wheel,
             ),
-            open_detector=open_detectors(settings.vad),
+            detector=load_detector(settings.vad),
             prompts=prompts,
             campaigns=campaigns,
         )

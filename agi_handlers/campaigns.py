@@ -9,10 +9,11 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from agi_handlers.conversation.turn_taking import PhraseName
 from agi_handlers.errors import TelephonyError
 
 DEFAULT_CAMPAIGN = "default"
@@ -46,6 +47,10 @@ class Phrases(_Table):
     goodbye_no_input: Text = "I can't hear you, so I will hang up now. Goodbye."
     time_limit: Text = "I have to end here. I will pass you on to a person now."
     transferring: Text = "One moment please, I am transferring you to a person."
+
+    def as_mapping(self) -> Mapping[PhraseName, str]:
+        """Name -> text."""
+        return cast("Mapping[PhraseName, str]", self.model_dump())
 
 
 class Rules(_Table):

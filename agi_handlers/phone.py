@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from agi_handlers.audio_leg.choose_leg import LegChooser
 from agi_handlers.campaigns import Campaign
@@ -18,8 +18,8 @@ from config import Settings
 from model.audio.prompts import Prompt
 from model.client import Heartbeat
 from model.speech import SpeechService, SpeechStatus
-from model.vad.detector import DetectorFactory
-from model.vad.endpointing import EndpointingOptions
+from model.vad.detector import SpeechDetector
+from model.vad.options import EndpointingOptions
 from telemetry import CALLS_ALLOWED, CALLS_NOW, fields
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Phone:
     settings: Settings
     speech: SpeechService
     legs: LegChooser
-    open_detector: DetectorFactory
+    detector: SpeechDetector
     prompts: Mapping[str, Prompt]
     campaigns: Mapping[str, Campaign]
     started_s: float = field(default_factory=time.monotonic)
@@ -123,9 +123,10 @@ class Phone:
 
     def endpointing_options(self, *, is_full_duplex: bool) -> EndpointingOptions:
         """When the caller's turn counts as over on this kind of leg."""
-        hangover_ms = self.settings.endpoint_ms
         if not is_full_duplex:
             # a recording ends by itself after a second of silence; shorter pauses
             # inside it are pauses of thought, and nothing is won by reacting to them
-            hangover_ms = max(hangover_ms, 1500)
-        return replace(EndpointingOptions(), hangover_ms=hangover_ms)
+            return EndpointingOptions.fixed(1500)
+        if self.settings.endpoint_ms:
+            return EndpointingOptions.fixed(self.settings.endpoint_ms)
+        return EndpointingOptions()

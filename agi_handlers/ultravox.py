@@ -161,14 +161,14 @@ async def hold(
             phone.legs.open_leg(agi, media=media, call_id=uuid.UUID(call_id))
         )
         ear = CallerEar(
-            phone.open_detector(),
+            phone.detector,
             phone.endpointing_options(is_full_duplex=leg.is_full_duplex),
         )
         parts = CallParts(
             leg=leg,
             ear=ear,
             session=session,
-            phrases=campaign.phrases.model_dump(),
+            phrases=campaign.phrases.as_mapping(),
             prompts=phone.prompts,
             target_of=campaign.target_of,
         )

@@ -57,7 +57,7 @@ from model.speech import (
     UserTurn,
     Utterance,
 )
-from model.vad.endpointing import (
+from model.vad.events import (
     SpeechEnded,
     SpeechEvent,
     SpeechResumed,
@@ -186,7 +186,7 @@ class Call:
         for event in events:
             now_ms = self._now_ms()
             match event:
-                case SpeechStarted(started, decided):
+                case SpeechStarted(started_samples=started, decided_samples=decided):
                     self._speech_started_s = self._loop.time() - _seconds(
                         ear.samples_heard - started
                     )
@@ -197,7 +197,9 @@ class Call:
                     ):
                         self._count_barge_in(_seconds(decided - started))
                     self._act(actions)
-                case SpeechSuspectedEnd(started, ended, decided, pcm16):
+                case SpeechSuspectedEnd(
+                    started_samples=started, ended_samples=ended, pcm16=pcm16
+                ):
                     # half duplex: the recording has ended already, there is no
                     # time to win by guessing
                     if self._parts.leg.is_full_duplex:
@@ -205,8 +207,13 @@ class Call:
                         self._act(machine.on_speech_suspected(now_ms, said))
                 case SpeechResumed():
                     self._act(machine.on_speech_resumed(now_ms))
-                case SpeechEnded(started, ended, decided, pcm16) | SpeechTooLong(
-                    started, ended, decided, pcm16
+                case (
+                    SpeechEnded(
+                        started_samples=started, ended_samples=ended, pcm16=pcm16
+                    )
+                    | SpeechTooLong(
+                        started_samples=started, ended_samples=ended, pcm16=pcm16
+                    )
                 ):
                     ended_s = self._loop.time() - _seconds(ear.samples_heard - ended)
                     said = _utterance(started, ended, pcm16)

@@ -1,0 +1,199 @@
+"""Whole conversations in virtual time: a scripted caller, leg and speech half."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from agi_handlers.campaigns import Campaign
+from agi_handlers.conversation.call import Call, CallParts
+from agi_handlers.conversation.outcome import CallOutcome
+from agi_handlers.conversation.turn_taking import TurnTaking, TurnTakingOptions
+from model.audio.prompts import Prompt
+from model.errors import GenerationFailed, SpeechUnavailable, SynthesisFailed
+from model.speech import TypedTurn, Utterance
+from tests.fakes.call_parts import (
+    Answer,
+    HangsUp,
+    Presses,
+    ScriptedLeg,
+    ScriptedSession,
+    Speaks,
+)
+from tests.fakes.clock import run_in_virtual_time
+from tests.fakes.ear import loudness_ear
+
+PROMPTS = {
+    name: Prompt(name, name, b"\x00\x10" * 8000)
+    for name in ("one_moment", "technical_trouble")
+}
+
+
+@dataclass
+class Talk:
+    leg: ScriptedLeg
+    session: ScriptedSession
+    outcome: CallOutcome
+    call: Call
+
+
+def talk(
+    script: Sequence[Speaks | Presses | HangsUp],
+    answers: Sequence[Answer] = (),
+    options: TurnTakingOptions | None = None,
+    transfer: dict[str, str] | None = None,
+    session: ScriptedSession | None = None,
+) -> Talk:
+    leg = ScriptedLeg(script)
+    session = session or ScriptedSession(list(answers))
+    campaign = Campaign(name="test", transfer=transfer or {})
+    parts = CallParts(
+        leg=leg,
+        ear=loudness_ear(),
+        session=session,
+        phrases=campaign.phrases.as_mapping(),
+        prompts=PROMPTS,
+        target_of=campaign.target_of,
+    )
+    call = Call(parts, TurnTaking(options))
+    outcome = run_in_virtual_time(call.run())
+    assert session.num_open == 0, "a reply was left running"
+    return Talk(leg, session, outcome, call)
+
+
+def test_question_is_answered_and_the_caller_hangs_up() -> None:
+    done = talk([Speaks(2.0, 3.5), HangsUp(9.0)])
+    assert done.outcome.status == "caller_hung_up"
+    assert done.session.said[0].startswith("Hello")
+    assert [turn for turn, _ in done.session.heard] == [2]
+    assert done.session.settled == [(1, None), (2, None)]
+    assert len(done.leg.played) == 2
+    reply_start_s = done.leg.played[1][0]
+    # 600 ms hangover after the end of speech; the reply was ready before it
+    assert 3.5 + 0.55 <= reply_start_s <= 3.5 + 0.75
+
+
+def test_reply_is_computed_once_though_the_end_was_first_only_suspected() -> None:
+    done = talk([Speaks(2.0, 3.5), HangsUp(9.0)])
+    assert len(done.session.heard) == 1
+    assert done.session.forgotten == []
+
+
+def test_pause_inside_a_sentence_gets_one_answer_to_the_whole() -> None:
+    done = talk([Speaks(2.0, 3.0), Speaks(3.4, 4.4), HangsUp(10.0)])
+    turn, heard = done.session.heard[-1]
+    assert isinstance(heard, Utterance)
+    assert heard.ended_ms - heard.started_ms >= 2200
+    assert done.session.settled[-1] == (turn, None)
+    assert len(done.leg.played) == 2
+
+
+def test_interrupted_bot_falls_silent_and_remembers_what_was_heard() -> None:
+    done = talk(
+        [Speaks(2.0, 3.0), Speaks(5.0, 6.0), HangsUp(12.0)],
+        [Answer(speech_s=10.0), Answer()],
+    )
+    assert done.call.num_barge_ins == 1
+    started_s, stopped_s = done.leg.played[1]
+    assert stopped_s - 5.0 <= 0.3  # silent within 300 ms of the first voiced sample
+    turn, heard_ms = done.session.settled[1]
+    assert turn == 2
+    assert heard_ms == pytest.approx((stopped_s - started_s) * 1000, abs=40)
+    assert [t for t, _ in done.session.heard] == [2, 3]
+
+
+def test_speech_lost_in_mid_call_is_told_and_the_caller_goes_to_people() -> None:
+    done = talk([Speaks(2.0, 3.0)], [Answer(error=SpeechUnavailable("gone"))])
+    assert done.outcome == CallOutcome("failed", "unavailable")
+    told_s = done.leg.played[-1][0]
+    assert told_s - 3.0 <= 2.0
+    assert not done.outcome.is_orderly
+
+
+def test_failed_reply_is_tried_again_behind_a_filler() -> None:
+    done = talk(
+        [Speaks(2.0, 3.0), HangsUp(9.0)],
+        [Answer(error=GenerationFailed("nan")), Answer()],
+    )
+    assert [t for t, _ in done.session.heard] == [2, 3]
+    assert done.session.settled[-1] == (3, None)
+
+
+def test_model_that_never_answers_ends_with_a_person_not_with_silence() -> None:
+    done = talk([Speaks(2.0, 3.0)], [Answer(never=True), Answer(never=True)])
+    assert done.outcome == CallOutcome("failed", "no_reply_in_time")
+    # filler soon, trouble at last
+    assert done.leg.played[1][0] - 3.6 <= 2.0
+    assert len(done.leg.played) == 3
+
+
+def test_greeting_that_cannot_be_spoken_does_not_leave_silence() -> None:
+    session = ScriptedSession(phrase_error=SynthesisFailed("no voice"))
+    done = talk([], session=session)
+    assert done.outcome == CallOutcome("failed", "synthesis_failed")
+    assert len(done.leg.played) == 1
+
+
+def test_silent_caller_is_asked_twice_then_told_goodbye() -> None:
+    done = talk([])
+    assert done.outcome == CallOutcome("no_input", "no_input")
+    assert [text.split()[0] for text in done.session.said] == [
+        "Hello,",
+        "Are",
+        "Are",
+        "I",
+    ]
+
+
+def test_transfer_happens_after_its_words_and_to_the_campaigns_target() -> None:
+    done = talk(
+        [Speaks(2.0, 3.0), Speaks(4.5, 5.0)],
+        [Answer(action=("transfer", "Sales"), speech_s=2.0)],
+        transfer={"sales": "SALESLINE"},
+    )
+    assert done.outcome == CallOutcome("transfer", "model_asked", "", "SALESLINE")
+    assert done.leg.played[1][1] - done.leg.played[1][0] == pytest.approx(2.0, abs=0.1)
+
+
+def test_unknown_transfer_target_goes_to_the_default_people() -> None:
+    done = talk(
+        [Speaks(2.0, 3.0)], [Answer(action=("transfer", "the moon"))], transfer={}
+    )
+    assert done.outcome == CallOutcome("transfer", "model_asked", "", "")
+
+
+def test_key_zero_reaches_a_person_in_the_middle_of_a_reply() -> None:
+    done = talk(
+        [Speaks(2.0, 3.0), Presses(5.0, "0")],
+        [Answer(speech_s=10.0)],
+        transfer={"default": "8600"},
+    )
+    assert done.outcome == CallOutcome("transfer", "person_key", "", "8600")
+
+
+def test_keys_are_given_to_the_model_as_a_typed_turn() -> None:
+    keys = [Presses(3.0 + i / 5, key) for i, key in enumerate("4021#")]
+    done = talk([*keys, HangsUp(8.0)])
+    assert done.session.heard[0][1] == TypedTurn("4 0 2 1")
+
+
+def test_call_that_is_too_long_is_ended_with_a_word() -> None:
+    done = talk(
+        [Speaks(2.0 + 4 * i, 3.0 + 4 * i) for i in range(20)],
+        options=TurnTakingOptions(max_call_ms=20_000),
+    )
+    assert done.outcome.reason == "time_limit"
+    assert "end" in done.session.said[-1]
+
+
+def test_caller_who_never_stops_is_still_heard_in_parts() -> None:
+    done = talk([Speaks(2.0, 100.0), HangsUp(100.0)])
+    assert len(done.session.heard) >= 1
+    assert done.outcome.status == "caller_hung_up"
+
+
+def test_broken_audio_leg_ends_with_people() -> None:
+    done = talk([HangsUp(3.0, "lost")])
+    assert done.outcome == CallOutcome("failed", "audio_leg_lost")
