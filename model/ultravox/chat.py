@@ -16,9 +16,8 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from jinja2.exceptions import TemplateError
-
 from model.errors import InvalidRequest, ModelLoadError
+from model.ultravox.chat_template import ChatTemplate
 from model.ultravox.clip import AudioClip
 from model.ultravox.inputs import Message, ReplyTokens
 
@@ -48,7 +47,7 @@ class ChatFormat:
     def __init__(self, tokenizer: Any, *, stack_factor: int, vocab_size: int) -> None:
         self.stack_factor = stack_factor
         self.vocab_size = vocab_size
-        self._tokenizer = tokenizer
+        self._eos_id: int | None = tokenizer.eos_token_id
         self._backend = tokenizer.backend_tokenizer
         if not tokenizer.chat_template:
             raise ModelLoadError(
@@ -56,12 +55,11 @@ class ChatFormat:
                 "is wanted",
                 subject="chat_template",
             )
-        self._template_options: dict[str, Any] = {}
-        if "enable_thinking" in tokenizer.chat_template:
-            self._template_options["enable_thinking"] = False
+        self._template = ChatTemplate(
+            tokenizer.chat_template, tokenizer.special_tokens_map
+        )
         self._control = _control_pattern(tokenizer)
         self._encode_run = lru_cache(_MAX_CACHED_RUNS)(self._encode_run_uncached)
-        self._takes_any_order = self._template_takes_any_order()
 
     @classmethod
     def load(cls, folder: Path, *, stack_factor: int, vocab_size: int) -> ChatFormat:
@@ -84,7 +82,7 @@ class ChatFormat:
 
     def stop_ids(self) -> frozenset[int]:
         """Ids after which a reply is over, as far as the tokenizer knows."""
-        ids = {self._tokenizer.eos_token_id}
+        ids = {self._eos_id}
         ids.update(self._backend.token_to_id(token) for token in _TURN_ENDS)
         return frozenset(i for i in ids if i is not None and i < self.vocab_size)
 
@@ -106,7 +104,7 @@ class ChatFormat:
         Raises:
             InvalidRequest: the template refuses these messages.
         """
-        if not self._takes_any_order:
+        if not self._template.takes_any_order:
             messages = _alternating(messages)
         hidden: list[_Hidden] = []
         contents = [
@@ -116,26 +114,7 @@ class ChatFormat:
             }
             for message in messages
         ]
-        try:
-            text = self._apply_template(contents, today)
-        except TemplateError as exc:
-            raise InvalidRequest(
-                f"the model's chat template refuses this dialogue: {exc}"
-            ) from exc
-        return self._tokenise(text, hidden)
-
-    def _apply_template(self, contents: list[dict[str, str]], today: date) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(
-                contents,
-                tokenize=False,
-                add_generation_prompt=True,
-                # Llama 3 prints a date line; never let the template read the clock.
-                date_string=today.strftime("%d %b %Y"),
-                strftime_now=today.strftime,
-                **self._template_options,
-            )
-        )
+        return self._tokenise(self._template.render(contents, today), hidden)
 
     def _hide(self, part: str | AudioClip | ReplyTokens, hidden: list[_Hidden]) -> str:
         """Replace what must not be rendered or tokenised as text by a mark."""
@@ -183,18 +162,6 @@ class ChatFormat:
                 f"text holds token {beyond[0]}, which has no embedding"
             )
         return ids
-
-    def _template_takes_any_order(self) -> bool:
-        """Whether a greeting may come first and a caller may speak twice running."""
-        from datetime import date
-
-        roles = ("system", "assistant", "user", "user")
-        contents = [{"role": role, "content": "x"} for role in roles]
-        try:
-            self._apply_template(contents, date(2000, 1, 1))
-        except TemplateError:
-            return False
-        return True
 
 
 def _control_pattern(tokenizer: Any) -> re.Pattern[str]:

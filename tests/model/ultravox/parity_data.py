@@ -1,0 +1,99 @@
+"""The parity fixtures, and their weights in the layouts that are published."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+PARITY = Path(__file__).parents[2] / "data" / "parity"
+V0_4 = PARITY / "v0_4"
+V0_5 = PARITY / "v0_5"
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+def write_projector_only(folder: Path) -> Path:
+    """v0.4: the projector alone; encoder and LLM from repositories beside it."""
+    tensors = load_file(V0_4 / "model.safetensors")
+    config = json.loads((V0_4 / "config.json").read_text())
+    encoder = _part(tensors, "audio_tower.", "model.encoder.")
+    encoder["model.decoder.layer_norm.weight"] = torch.ones(config["hidden_size"])
+    encoder["proj_out.weight"] = torch.ones(2, 2)
+    _write(folder / "whisper", config["audio_config"], encoder)
+    _write_llm(folder / "llm", config["text_config"], tensors, V0_4)
+    projector = _part(tensors, "multi_modal_projector.", "multi_modal_projector.")
+    config |= {"audio_model_id": "./whisper", "text_model_id": "./llm"}
+    del config["audio_config"], config["text_config"]
+    _write(folder / "ultravox", config, projector)
+    return folder / "ultravox"
+
+
+def write_encoder_and_projector(folder: Path) -> Path:
+    """v0.5: encoder and projector; only the LLM elsewhere. No tokenizer of its own."""
+    tensors = load_file(V0_5 / "model.safetensors")
+    config = json.loads((V0_5 / "config.json").read_text())
+    _write_llm(folder / "llm", config["text_config"], tensors, V0_5)
+    own = {k: t for k, t in tensors.items() if not k.startswith("language_model.")}
+    config |= {"text_model_id": "llm"}
+    del config["text_config"]
+    _write(folder / "ultravox", config, own)
+    return folder / "ultravox"
+
+
+def write_whole(folder: Path, source: Path = V0_4) -> Path:
+    """A copy of a whole model, to be damaged."""
+    folder.mkdir(parents=True)
+    for file in source.iterdir():
+        if file.is_file():
+            shutil.copy(file, folder)
+    return folder
+
+
+def write_sharded(folder: Path) -> Path:
+    """A whole model in two files with an index, as large ones are published."""
+    write_whole(folder)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    shards = {
+        "model-00001-of-00002.safetensors": names[: len(names) // 2],
+        "model-00002-of-00002.safetensors": names[len(names) // 2 :],
+    }
+    for shard, keys in shards.items():
+        save_file({key: tensors[key] for key in keys}, folder / shard)
+    weight_map = {key: shard for shard, keys in shards.items() for key in keys}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return folder
+
+
+def _write_llm(
+    folder: Path,
+    config: dict[str, object],
+    tensors: dict[str, torch.Tensor],
+    source: Path,
+) -> None:
+    _write(folder, config, _part(tensors, "language_model.", ""))
+    for name in _TOKENIZER:
+        shutil.copy(source / name, folder)
+
+
+def _part(
+    tensors: dict[str, torch.Tensor], prefix: str, renamed: str
+) -> dict[str, torch.Tensor]:
+    return {
+        renamed + key.removeprefix(prefix): tensor
+        for key, tensor in tensors.items()
+        if key.startswith(prefix)
+    }
+
+
+def _write(
+    folder: Path, config: dict[str, object], tensors: dict[str, torch.Tensor]
+) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "model.safetensors")
