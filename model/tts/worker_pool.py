@@ -74,25 +74,27 @@ class WorkerPool:
         Raises:
             SynthesizerUnavailable: one cannot start.
         """
-        starts = [
-            WorkerProcess.start(self._command, self._options.worker)
-            for _ in range(self._options.num_workers)
+        starts = [self._start() for _ in range(self._options.num_workers)]
+        try:
+            started = await asyncio.gather(*starts, return_exceptions=True)
+            for failure in started:
+                if isinstance(failure, BaseException):
+                    raise failure
+        except BaseException:
+            await self.aclose()
+            raise
+        self._version = next(iter(self._workers)).version
+        self._keepers = [
+            asyncio.create_task(self._keep(worker)) for worker in self._workers
         ]
-        started = await asyncio.gather(*starts, return_exceptions=True)
-        failures = [one for one in started if isinstance(one, BaseException)]
-        workers = [one for one in started if isinstance(one, WorkerProcess)]
-        if failures:
-            for worker in workers:
-                await worker.end()
-            raise failures[0]
-        self._version = workers[0].version
-        self._keepers = [asyncio.create_task(self._keep(worker)) for worker in workers]
 
     async def aclose(self) -> None:
         self._is_closing = True
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
+        for worker in tuple(self._workers):  # whose keeper was cancelled too early
+            await self._end(worker)
         for _ in range(self._num_waiting):
             self._idle.put_nowait(None)
 
@@ -180,12 +182,10 @@ class WorkerPool:
     async def _keep(self, worker: WorkerProcess) -> None:
         """Serve one process, and the one that replaces it, until cancelled."""
         while True:
-            self._workers.add(worker)
             try:
                 await worker.run(self._idle.put_nowait)
             finally:
-                self._workers.discard(worker)
-                await worker.end()
+                await self._end(worker)
             self._num_replaced += 1
             logger.warning("synthesizer_process_lost", extra={"pid": worker.pid})
             worker = await self._start_again()
@@ -194,8 +194,17 @@ class WorkerPool:
         delay_s = 0.1
         while True:
             try:
-                return await WorkerProcess.start(self._command, self._options.worker)
+                return await self._start()
             except SynthesizerUnavailable as exc:
                 logger.error("synthesizer_restart_failed", extra={"reason": str(exc)})
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, self._options.max_restart_delay_s)
+
+    async def _start(self) -> WorkerProcess:
+        worker = await WorkerProcess.start(self._command, self._options.worker)
+        self._workers.add(worker)
+        return worker
+
+    async def _end(self, worker: WorkerProcess) -> None:
+        await worker.end()
+        self._workers.discard(worker)

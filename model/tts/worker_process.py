@@ -101,8 +101,13 @@ class WorkerProcess:
             SynthesizerUnavailable: it cannot start, or says that something is missing.
         """
         ours, theirs = socket.socketpair()
-        try:
-            with theirs:
+        with theirs:
+            try:
+                reader, writer = await asyncio.open_connection(sock=ours)
+            except BaseException:
+                ours.close()
+                raise
+            try:
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-m", *command),
                     stdin=theirs.fileno(),
@@ -110,13 +115,13 @@ class WorkerProcess:
                     cwd=_ROOT,
                     env={**os.environ, **_ENVIRONMENT},
                 )
-            reader, writer = await asyncio.open_connection(sock=ours)
-        except BaseException as exc:
-            ours.close()  # which ends the process, if there is one
-            if isinstance(exc, OSError):
+            except OSError as exc:
+                writer.transport.abort()
                 message = f"cannot start {command[0]}: {exc}"
                 raise SynthesizerUnavailable(message) from exc
-            raise
+            except BaseException:
+                writer.transport.abort()
+                raise
         worker = cls(process, reader, writer, options)
         try:
             await worker._wait_until_ready(command[0])
@@ -171,11 +176,15 @@ class WorkerProcess:
             self._lose(WorkerLost(f"synthesiser process {self.pid} {cause}"))
 
     async def end(self) -> None:
-        """Close its socket, which ends it; kill it if that is not enough."""
+        """Close its socket, which ends it; kill it if that is not enough.
+
+        May be called again where it was cancelled.
+        """
         self._lose(WorkerLost("the synthesiser is closing"))
         self._writer.transport.abort()  # what is unsent is of no use any more
         with contextlib.suppress(OSError):  # it was reset: closed is closed
-            await self._writer.wait_closed()
+            # Shielded: a cancelled wait would spoil every later one (asyncio.streams).
+            await asyncio.shield(self._writer.wait_closed())
         try:
             async with asyncio.timeout(_END_TIMEOUT_S):
                 await self._process.wait()
