@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import scipy.fft
 
+from model.audio.g711 import alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
+from model.audio.pcm import pcm16_from_wave, wave_from_pcm16
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -144,23 +147,11 @@ def make_noise(
 
 
 def through_codec(wave: Wave, *, is_alaw: bool = False) -> Wave:
-    """G.711 there and back, on the curve rather than the table's steps of it.
-
-    The table is a chord approximation of this curve with the same 8 bits.
-    """
-    x = np.clip(wave, -1, 1)
-    size = np.abs(x)
+    """G.711 there and back."""
+    pcm16 = pcm16_from_wave(wave)
     if is_alaw:
-        a, log_a = 87.6, 1 + np.log(87.6)
-        small = size < 1 / a
-        code = np.where(small, a * size, 1 + np.log(np.maximum(a * size, 1))) / log_a
-        code = (np.floor(code * 128) + 0.5) / 128
-        big = np.exp(code * log_a - 1) / a
-        out = np.where(code < 1 / log_a, code * log_a / a, big)
-    else:
-        code = np.round(np.log1p(255 * size) / np.log(256) * 127) / 127
-        out = np.expm1(code * np.log(256)) / 255
-    return cast("Wave", (np.sign(x) * out).astype(np.float32))
+        return wave_from_pcm16(alaw_decode(alaw_encode(pcm16)))
+    return wave_from_pcm16(ulaw_decode(ulaw_encode(pcm16)))
 
 
 def to_model_rate(wave: Wave) -> Wave:
