@@ -152,7 +152,7 @@ async def _serve(
         heartbeat = HeartbeatSender(
             urls,
             socket.gethostname(),
-            lambda: phone.heartbeat(wheel.stats.num_late),
+            lambda: phone.heartbeat(wheel.stats.num_late_ticks),
             api_key,
         )
         background.append(tasks.create_task(heartbeat.run()))
