@@ -12,6 +12,7 @@ import uvicorn
 
 from model.engine.interface import ReplyEngine
 from model.engine.scripted import ScriptedEngine, ScriptedOptions
+from model.live_messages import MAX_AUDIO_BYTES
 from model.service import LocalSpeechService, ServiceOptions
 from model.tts.speaker import Speaker
 from rest_api.app import AppOptions, create_app
@@ -34,6 +35,7 @@ async def serving_app(app: Any) -> AsyncIterator[str]:
         uvicorn.Config(
             app,
             ws="websockets-sansio",
+            ws_max_size=MAX_AUDIO_BYTES,
             log_config=None,
             access_log=False,
             lifespan="off",
