@@ -233,8 +233,7 @@ class AudioSocketLeg:
         if not self._ending:
             self._ending = True
             # never a bare close: up to 20.13 and 22.3 Asterisk then spins on the EOF
-            if self._transport is not None and not self._media_lost.is_set():
-                self._transport.write(HANGUP_MESSAGE)
+            self._hang_up()
         await asyncio.wait((self.exec_task,), timeout=self._options.end_timeout_s)
 
     # --- the wheel's side ---
@@ -256,7 +255,10 @@ class AudioSocketLeg:
             self._stalled_since_s = None
         if not self._room.is_set() and not self._queue.is_full:
             self._room.set()
-        self._fill_gap()
+        if num_frames == 1:
+            # at a late tick what the caller sent may lie unread (uvloop runs timers
+            # before sockets)
+            self._fill_gap()
 
     def _report_finished(self) -> None:
         while (finished := self._queue.finished()) is not None:
@@ -347,8 +349,7 @@ class AudioSocketLeg:
             lost.cancel()
         if self._ending:
             return
-        if not self._media_lost.is_set() and self._transport is not None:
-            self._transport.write(HANGUP_MESSAGE)  # EXEC ended first, oddly
+        self._hang_up()  # where the connection is still there, free AGI
         reason, detail = await why_ended(
             self._agi,
             self.exec_task,
@@ -356,6 +357,10 @@ class AudioSocketLeg:
             timeout_s=self._options.judge_timeout_s,
         )
         self._close(reason, detail)
+
+    def _hang_up(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(HANGUP_MESSAGE)
 
     def _close(self, reason: CloseReason, detail: str = "") -> None:
         self._wheel.remove(self)

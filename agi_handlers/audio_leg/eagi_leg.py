@@ -230,6 +230,8 @@ class EagiLeg:
 
     def on_frame_time(self, num_frames: int) -> None:
         """Fill the gap when nothing comes from the caller."""
+        if num_frames > 1:
+            return  # at a late tick what the caller sent may lie unread
         quiet_ms = (time.monotonic() - self._heard_from_caller_s) * 1000
         if quiet_ms >= self._options.gap_after_ms:
             num_gap_frames = int(quiet_ms) // FRAME_MS

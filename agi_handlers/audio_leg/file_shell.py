@@ -46,13 +46,15 @@ T = TypeVar("T")
 
 # EXEC splits at commas and takes double quotes and backslashes away: there are none.
 # Brackets are balanced, since they are counted.  Standard output is the AGI dialogue.
-# A write that fails (disk full) must still take its bytes off the stream.
+# A write that fails (disk full) must still take its bytes off the stream, and a
+# connection that is reset must not kill the shell before it has removed its files.
 _SCRIPT = string.Template(
     "umask 077;exec 5<>/dev/tcp/$host/$port||exit;"
     "cd $folder&&:>$prefix.t&&rm $prefix.t&&s=ok||s=no;echo $line>&5;echo $$s>&5;"
-    "(while read -r -t $idle_s -u 5 c f n;do case $$c in "
-    "(P) head -c $$n<&5|{ cat>$$f||cat>/dev/null;};wc -c<$$f>&5||echo -1>&5;;"
-    "(G) wc -c<$$f>&5&&cat $$f>&5||echo -1>&5;;"
+    "(trap : PIPE;while read -r -t $idle_s -u 5 c f n;do case $$c in "
+    "(P) head -c $$n<&5|{ cat>$$f||cat>/dev/null;};n=$$(wc -c<$$f)||n=-1;"
+    "echo $$n>&5;;"
+    "(G) n=$$(wc -c<$$f)||n=-1;echo $$n>&5;[ $$n -lt 0 ]||head -c $$n $$f>&5;;"
     "(D) rm -f $$f;;"
     "esac;done;rm -f $prefix*;"
     "find . -maxdepth 1 -name '$family*$suffix' -mmin +$sweep_min -delete"

@@ -70,9 +70,8 @@ class AudioSocketApplication:
             await asyncio.wait((left, ended), return_when=asyncio.FIRST_COMPLETED)
             return ended_by_caller if left.done() else ended_by_bot
         finally:
-            for waiting in (left, ended):
-                waiting.cancel()
-            await asyncio.gather(left, ended, return_exceptions=True)
+            left.cancel()
+            ended.cancel()
             await self.media.hang_up()
 
     async def _ended_by_bot(self) -> None:
