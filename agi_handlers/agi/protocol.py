@@ -169,13 +169,19 @@ class AgiProtocol:
         self._interruptible = interruptible
         self.state = DialogueState.AWAITING_RESPONSE
 
+    @property
+    def can_interrupt(self) -> bool:
+        """A command is in flight that another one would stop."""
+        is_waiting = self.state is DialogueState.AWAITING_RESPONSE
+        return is_waiting and self._interruptible
+
     def send_interrupt(self, marker: str) -> bool:
         """Stop the playback in flight; False if nothing interruptible is running.
 
         marker: letters and digits no other value consists of, new each time. Sent
         again when it was not answered; the event to wait for is PlaybackInterrupted.
         """
-        if self.state is DialogueState.AWAITING_RESPONSE and self._interruptible:
+        if self.can_interrupt:
             self.state = DialogueState.INTERRUPTING
         elif self.state is not DialogueState.INTERRUPTING:
             return False

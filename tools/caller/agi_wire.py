@@ -40,7 +40,7 @@ def parse_words(line: str) -> list[str]:
 
 @dataclass(slots=True)
 class CommandReader:
-    """Command lines out of TCP segments, one for every time the socket woke us.
+    """Command lines out of TCP segments, as Asterisk gets to see them.
 
     Asterisk waits on the raw socket but reads ahead: of two lines that came in one
     segment the second stays hidden until more bytes come. ``problems`` collects what
@@ -48,38 +48,40 @@ class CommandReader:
     """
 
     problems: list[str] = field(default_factory=list)
-    _buffer: bytearray = field(default_factory=bytearray)
-    _is_awake: bool = False
+    _unread: bytearray = field(default_factory=bytearray)  # in the socket
+    _read: bytearray = field(default_factory=bytearray)  # in Asterisk's own buffer
 
     def receive_data(self, segment: bytes) -> None:
-        """What one read from the socket returned."""
-        self._buffer += segment
-        self._is_awake = True
-        if self._buffer.count(b"\n") > 1:
-            self.problems.append("a second command before the first was read")
-
-    def next_line(self) -> str | None:
-        """The next command line Asterisk would see now, or None."""
-        if not self._is_awake:
-            return None
-        end = self._buffer.find(b"\n")
-        if end < 0 and len(self._buffer) < MAX_LINE_BYTES:
-            return None  # Asterisk would block until the line is whole
-        self._is_awake = False
-        if end < 0 or end > MAX_LINE_BYTES:
-            self.problems.append(f"a command of more than {MAX_LINE_BYTES} bytes")
-            raw = bytes(self._buffer[:MAX_LINE_BYTES])
-            del self._buffer[:MAX_LINE_BYTES]
-            self._is_awake = True
-        else:
-            raw = bytes(self._buffer[:end])
-            del self._buffer[: end + 1]
-        return raw.removesuffix(b"\r").decode("utf-8", errors="replace")
+        """What has arrived at the socket."""
+        self._unread += segment
 
     @property
-    def has_hidden_line(self) -> bool:
-        """A whole line lies in the buffer that Asterisk does not look at."""
-        return not self._is_awake and b"\n" in self._buffer
+    def is_awake(self) -> bool:
+        """The socket is readable."""
+        return bool(self._unread)
+
+    def next_line(self) -> str | None:
+        """The command line Asterisk takes now; None while it waits."""
+        if not self._unread:
+            return None
+        if b"\n" not in self._read:
+            self._read += self._unread
+            self._unread.clear()
+            if self._read.count(b"\n") > 1:
+                self.problems.append("two commands in one segment")
+        end = self._read.find(b"\n")
+        if end > MAX_LINE_BYTES or (end < 0 and len(self._read) >= MAX_LINE_BYTES):
+            self.problems.append(f"a command of more than {MAX_LINE_BYTES} bytes")
+            raw = bytes(self._read[:MAX_LINE_BYTES])
+            # The rest is a command of its own.
+            self._unread[:0] = self._read[MAX_LINE_BYTES:]
+            self._read.clear()
+        elif end < 0:
+            return None  # Asterisk blocks here until the line is whole
+        else:
+            raw = bytes(self._read[:end])
+            del self._read[: end + 1]
+        return raw.removesuffix(b"\r").decode("utf-8", errors="replace")
 
 
 @dataclass(frozen=True, slots=True)

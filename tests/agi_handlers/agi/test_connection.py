@@ -320,6 +320,50 @@ class TestPlayback:
             assert (await playing).how is PlaybackEnd.INTERRUPTED
             assert len(hidden) == 2
 
+    async def test_a_network_slower_than_the_retry_is_no_endless_loop(self) -> None:
+        """Each marker is answered after the next one was sent, until the waits grow."""
+        tasks: list[asyncio.Task[None]] = []
+
+        async def answer_late(asterisk: FakeAsterisk, marker: str) -> None:
+            await asyncio.sleep(3 * SHORT_S)
+            await asterisk.send_line(f"200 result=1 ({marker})")
+
+        def receive(words: list[str]) -> str:
+            tasks.append(asyncio.create_task(answer_late(asterisk, words[3])))
+            return SILENCE
+
+        options = AgiConnectionOptions(interrupt_retry_s=SHORT_S)
+        async with dialogue(options, STREAM_FILE=HOLD, GET_FULL_VARIABLE=receive) as (
+            connection,
+            asterisk,
+        ):
+            playing = asyncio.create_task(connection.play_interruptible("hello"))
+            await asterisk.expect("STREAM FILE")
+            assert await connection.interrupt()
+            assert (await playing).how is PlaybackEnd.INTERRUPTED
+            await asyncio.gather(*tasks)
+
+    async def test_an_interrupt_right_behind_the_playback_is_a_segment_of_its_own(
+        self,
+    ) -> None:
+        async with dialogue(STREAM_FILE=HOLD) as (connection, asterisk):
+            playing = await started(connection.play_interruptible("hello"))
+            assert connection.request_interrupt()
+            assert connection.request_interrupt()
+            await playing
+            assert len(asterisk.segments) == 2
+            assert asterisk.problems == []
+
+    async def test_a_playback_shorter_than_that_is_not_interrupted(self) -> None:
+        options = AgiConnectionOptions(interrupt_after_s=60)
+        async with dialogue(options) as (connection, asterisk):
+            playing = await started(connection.play_interruptible("hello"))
+            assert connection.request_interrupt()
+            ended = await playing
+            assert getattr(ended, "how", None) is PlaybackEnd.FINISHED
+            await connection.execute(commands.noop())
+            assert asterisk.commands[1:] == ["NOOP"]
+
     async def test_an_interrupt_nobody_answers_is_given_up(self) -> None:
         async with dialogue(STREAM_FILE=HOLD, GET_FULL_VARIABLE=SILENCE) as (
             connection,
