@@ -1,0 +1,96 @@
+"""Which model is run where, and what becomes of a start that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+import config
+from rest_api.start_up import choose_model, in_daemon_thread, tts_options
+
+TINY = {"ULTRAVOX_DATA_DIR": "/data"}
+
+
+def settings(**values: str) -> config.Settings:
+    named = {f"ULTRAVOX_{name.upper()}": value for name, value in values.items()}
+    return config.load({**TINY, **named})
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Path:
+    """A folder that may become the demo model."""
+    return tmp_path / "demo"
+
+
+def put_model(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+
+
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_what_was_asked_for_is_taken(demo: Path, has_gpu: bool) -> None:
+    put_model(demo)
+    choice = choose_model(settings(model="org/name"), has_gpu=has_gpu, demo=demo)
+    assert (choice.name, choice.must_be_made) == ("org/name", False)
+
+
+def test_a_gpu_runs_the_published_model(demo: Path) -> None:
+    put_model(demo)
+    assert choose_model(settings(), has_gpu=True, demo=demo).name == (
+        config.DEFAULT_MODEL
+    )
+
+
+def test_without_a_gpu_the_demo_model_runs(demo: Path) -> None:
+    put_model(demo)
+    assert choose_model(settings(), has_gpu=False, demo=demo).name == str(demo)
+
+
+def test_without_either_a_random_one_is_made_once(demo: Path, tmp_path: Path) -> None:
+    wanted = settings(data_dir=str(tmp_path))
+    choice = choose_model(wanted, has_gpu=False, demo=demo)
+    assert choice.must_be_made
+    put_model(Path(choice.name))
+    assert not choose_model(wanted, has_gpu=False, demo=demo).must_be_made
+
+
+def test_the_voice_is_the_settings_voice() -> None:
+    options = tts_options(
+        settings(tts_voice="en-us+f3", tts_speed_wpm="180", language="es")
+    )
+    assert (options.voice, options.speed_wpm, options.language) == (
+        "en-us+f3",
+        180,
+        "es",
+    )
+
+
+async def test_work_in_a_thread_returns_or_raises() -> None:
+    assert await in_daemon_thread(lambda: 7) == 7
+
+    def fail() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await in_daemon_thread(fail)
+
+
+async def test_work_nobody_waits_for_any_more_is_no_error() -> None:
+    started, release = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def work() -> int:
+        loop.call_soon_threadsafe(started.set)
+        asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
+        return 1
+
+    waiting = asyncio.create_task(in_daemon_thread(work))
+    await started.wait()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    release.set()
+    for _ in range(10):
+        await asyncio.sleep(0.01)
