@@ -19,6 +19,8 @@ Execute: TypeAlias = Callable[[str, str], Awaitable[int]]
 
 _UNKNOWN: Final = "510 Invalid or unknown command"
 _DEAD: Final = "511 Command Not Permitted on a dead channel or intercept routine"
+# A recording that long is no test of the folder any more: it is how the bot listens.
+_LEG_BYTES: Final = 16 * 500
 _USAGE: Final = (
     "520-Invalid command syntax.  Proper usage follows:\n"
     " Usage: {command}\n"
@@ -50,6 +52,7 @@ class AgiSession:
         self._woken = asyncio.Event()
         self._is_eof = False
         self._is_busy = False
+        self.num_commands = 0
         self._has_told_hangup = False
 
     async def run(self, environment: bytes) -> None:
@@ -119,6 +122,7 @@ class AgiSession:
     # --- commands ---
 
     async def _answer(self, line: str) -> None:
+        self.num_commands += 1
         self._channel.journal.event("agi-command", line=line)
         response = await self._respond(line)
         if response is None:
@@ -215,12 +219,15 @@ class AgiSession:
         timeout_ms = int(words[3])
         path = Path(f"{name}.{file_format}")
         silence = [int(w[2:]) for w in words[4:] if w.startswith("s=")]
+        channel = self._channel
 
         def save(pcm16: bytes) -> int:
             encoded = recorded(pcm16, file_format)
             if encoded is None:
                 raise OSError("no such format")
             path.write_bytes(encoded[0])
+            if len(pcm16) > _LEG_BYTES and "recorded_turns" not in channel.legs_used:
+                channel.legs_used.append("recorded_turns")
             return encoded[1]
 
         try:

@@ -116,7 +116,6 @@ class Applications:
                 with suppress(BlockingIOError, BrokenPipeError):
                     os.write(write_end, slot.pcm16)
 
-        self.channel.legs_used.append("eagi")
         self.channel.eagi_listener = give
         try:
             await self._run_agi(program, args, read_end)
@@ -129,8 +128,9 @@ class Applications:
     ) -> None:
         command = [program, *args]
         if audio_fd is not None:
-            dup = f'exec "$@" {_EAGI_FD}<&{audio_fd}'
-            command = ["/bin/sh", "-c", dup, "sh", *command]
+            # bash, as other shells know only descriptors of one digit
+            renumber = f'exec "$@" {_EAGI_FD}<&{audio_fd} {audio_fd}<&-'
+            command = ["/bin/bash", "-c", renumber, "bash", *command]
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -165,6 +165,8 @@ class Applications:
         finally:
             process.stdin.close()
             _signal(process, signal.SIGHUP)
+            if audio_fd is not None and session.num_commands:
+                self.channel.legs_used.append("eagi")
         await process.wait()
 
     def close(self) -> None:
