@@ -44,7 +44,9 @@ class WordHead(nn.Module):
 
     def __init__(self, spread: float) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(1.0 / spread**2).log() - 3.0)
+        # Two words' embeddings are about as far apart as each is long; at this scale
+        # the right one among a thousand still gets most of the probability.
+        self.log_scale = nn.Parameter(torch.tensor(10.0 / spread**2).log())
 
     def forward(
         self, vectors: Tensor, embeddings: Tensor, ids: Tensor, shares: Tensor

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,7 @@ class Trainer:
         self.stage = ""
         self.stage_began_step = 0
         self.spent_s = 0.0
+        self.stop_asked = False  # set from outside: save and return after this step
 
     def _look_for_shards(self) -> None:
         read_corpus(self.corpus, self.shards)
@@ -287,7 +289,7 @@ class Trainer:
                 log.write(json.dumps(entry) + "\n")
                 log.flush()
 
-            while self.progress < 1:
+            while self.progress < 1 and not self.stop_asked:
                 for name, value in self.take_step().items():
                     sums[name] = sums.get(name, 0.0) + value
                 count += 1
@@ -407,13 +409,21 @@ def main() -> None:
     parser.add_argument("--check", type=Path, help="corpus to measure on, not trained")
     parser.add_argument("--minutes", type=float, default=TrainOptions().minutes)
     parser.add_argument("--seed", type=int, default=TrainOptions().seed)
+    parser.add_argument("--threads", type=int, default=TrainOptions().num_threads)
     parser.add_argument("--resume", action="store_true")
     chosen = parser.parse_args()
-    options = TrainOptions(minutes=chosen.minutes, seed=chosen.seed)
+    options = TrainOptions(
+        minutes=chosen.minutes, seed=chosen.seed, num_threads=chosen.threads
+    )
     torch.set_num_threads(options.num_threads)
     trainer = Trainer(options, chosen.out, chosen.corpus)
     if chosen.resume:
         trainer.resume()
+
+    def stop(_signal: int, _frame: object) -> None:
+        trainer.stop_asked = True
+
+    signal.signal(signal.SIGTERM, stop)
     trainer.run(chosen.check)
 
 

@@ -1,0 +1,115 @@
+"""The caller's side: slots, determinism, held-out phrasings stay held out."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from model.training import grammar
+
+
+def test_the_same_seed_says_the_same() -> None:
+    def say(seed: int) -> list[grammar.Spoken]:
+        rng = random.Random(seed)
+        return [grammar.draw(rng, rng.choice(grammar.INTENTS)) for _ in range(200)]
+
+    assert say(4) == say(4)
+    assert say(4) != say(5)
+
+
+@pytest.mark.parametrize("intent", grammar.INTENTS)
+def test_every_intent_has_phrasings_of_both_splits(intent: str) -> None:
+    train, held_out = (
+        grammar.templates(intent, split) for split in ("train", "held_out")
+    )
+    assert len(train) >= 9
+    assert len(held_out) >= 2
+    ways = {way for t in train for way in grammar.expansions(t)}
+    assert not ways & {way for t in held_out for way in grammar.expansions(t)}
+
+
+def test_training_never_says_a_held_out_phrasing_of_any_intent() -> None:
+    held_out = {
+        way
+        for intent in grammar.INTENTS
+        for t in grammar.templates(intent, "held_out")
+        for way in grammar.expansions(t)
+    }
+    rng = random.Random(1)
+    for _ in range(5000):
+        spoken = grammar.draw(rng, rng.choice(grammar.INTENTS), "train")
+        assert spoken.template not in held_out
+
+
+def test_choices_and_options_are_all_read() -> None:
+    assert set(grammar.expansions("(can|may) i [please] go")) == {
+        "can i go",
+        "may i go",
+        "can i please go",
+        "may i please go",
+    }
+    assert set(grammar.expansions("call me [again|any more]")) == {
+        "call me",
+        "call me again",
+        "call me any more",
+    }
+
+
+def test_slots_hold_what_is_said() -> None:
+    rng = random.Random(2)
+    for _ in range(500):
+        spoken = grammar.draw(rng, "order_number")
+        assert spoken.slots.number is not None
+        digits = spoken.slots.number.split()
+        assert len(digits) == grammar.NUMBER_DIGITS
+        assert " ".join(digits) in spoken.text.replace("oh", "zero")
+
+
+def test_a_time_is_said_in_many_ways_and_means_one() -> None:
+    rng = random.Random(3)
+    heard: dict[str, set[str | None]] = {}
+    for _ in range(3000):
+        spoken = grammar.draw(rng, "time")
+        assert spoken.slots.time is not None
+        heard.setdefault(spoken.text, set()).add(spoken.slots.time)
+    assert all(len(times) == 1 for times in heard.values())
+
+
+@pytest.mark.parametrize(
+    ("said", "for_action"),
+    [("three pm", "3 pm"), ("nine thirty am", "9:30 am"), ("noon", "12 pm")],
+)
+def test_times_for_actions_are_digits(said: str, for_action: str) -> None:
+    assert grammar.digits_for_action(said) == for_action
+
+
+@pytest.mark.parametrize(
+    ("text", "complete"),
+    [
+        ("i want to book an appointment", True),
+        ("um i want to book an appointment", True),
+        ("i want to book an appointment on tuesday", True),
+        ("i want to book an appointment on", False),
+        ("my order number is one two three", False),
+        ("my order number is one two three four", True),
+        ("where is", False),
+        ("half past three", True),
+        ("half past", False),
+    ],
+)
+def test_complete_turns_are_told_from_beginnings(text: str, complete: bool) -> None:
+    assert grammar.is_complete(text) is complete
+
+
+def test_a_turn_is_never_cut_where_it_is_complete() -> None:
+    rng = random.Random(5)
+    num_cuts = 0
+    for _ in range(300):
+        spoken = grammar.draw(rng, rng.choice(grammar.INTENTS))
+        words = spoken.text.split()
+        for count in grammar.cut_points(spoken):
+            num_cuts += 1
+            assert count < spoken.core_words
+            assert not grammar.is_complete(" ".join(words[:count]))
+    assert num_cuts > 300

@@ -1,0 +1,131 @@
+"""Training on a tiny size: it learns, resumes exactly, and exports what is served."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.training.corpus import CorpusOptions, Studio, record_dialogue, write_shard
+from model.training.dataset import StoredDialogue, read_corpus
+from model.training.export import export
+from model.training.start import Sizes
+from model.training.train import Trainer, TrainOptions
+from model.ultravox.checkpoint import LoadOptions, load_checkpoint
+
+TINY = Sizes(
+    d_model=32,
+    encoder_layers=2,
+    encoder_heads=2,
+    encoder_ffn=48,
+    projector=32,
+    text_width=32,
+    text_layers=2,
+    text_heads=2,
+    text_ffn=48,
+)
+OPTIONS = TrainOptions(
+    max_steps=20,
+    sizes=TINY,
+    dialogues_a_step=3,
+    imagined_a_step=4,
+    warm_up_steps=2,
+    text_until=0.2,
+    heads_until=0.5,
+    num_threads=1,
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    write_shard(folder, 0, 5, CorpusOptions(flite_share=0.0, dialogues_a_shard=12))
+    return folder
+
+
+def _steps(trainer: Trainer, count: int) -> list[dict[str, float]]:
+    return [trainer.take_step() for _ in range(count)]
+
+
+def test_losses_fall_through_all_stages(corpus: Path, tmp_path: Path) -> None:
+    trainer = Trainer(replace(OPTIONS, max_steps=45), tmp_path, corpus)
+    numbers = _steps(trainer, 45)
+    text, heads, everything = numbers[:9], numbers[9:23], numbers[23:]
+    assert text[-1]["reply"] < text[0]["reply"]
+    assert "frame" not in text[0]
+    assert "reply" not in heads[0]
+    assert heads[-1]["frame"] < heads[0]["frame"]
+    assert {"frame", "word", "reply", "transcript"} <= everything[0].keys()
+    assert trainer.progress == 1
+    assert trainer.learning_rate() == pytest.approx(0.03 * 1.5e-3)
+
+
+def test_a_resumed_run_is_the_unbroken_one(corpus: Path, tmp_path: Path) -> None:
+    unbroken = Trainer(OPTIONS, tmp_path / "a", corpus)
+    whole = _steps(unbroken, 14)
+    first = Trainer(OPTIONS, tmp_path / "b", corpus)
+    _steps(first, 7)
+    first.save()
+    second = Trainer(OPTIONS, tmp_path / "b", corpus)
+    second.resume()
+    rest = _steps(second, 7)
+    assert [n["loss"] for n in rest] == [n["loss"] for n in whole[7:]]
+    ours, theirs = unbroken.everything.state_dict(), second.everything.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_what_is_exported_loads_and_hears(corpus: Path, tmp_path: Path) -> None:
+    trainer = Trainer(OPTIONS, tmp_path / "run", corpus)
+    _steps(trainer, 2)
+    trainer.save()
+    num_bytes = export(tmp_path / "run", tmp_path / "checkpoint", TINY)
+    checkpoint = load_checkpoint(
+        str(tmp_path / "checkpoint"), LoadOptions(device="cpu")
+    )
+    assert checkpoint.weights_kind == "demo"
+    assert num_bytes < 2.2 * checkpoint.num_parameters + 20_000
+    wave = torch.from_numpy(np.random.default_rng(1).normal(0, 0.1, 9000)).float()
+    mel, frames = checkpoint.log_mel([wave])
+    with torch.no_grad():
+        ours = checkpoint.network.encode(mel, frames)[0]
+        trained = trainer.network.encode(mel, frames)[0]
+    # Only half precision's rounding lies between them.
+    assert torch.allclose(ours, trained, atol=2e-2)
+
+
+def test_a_corpus_says_the_same_for_a_seed_and_is_read_whole(tmp_path: Path) -> None:
+    options = CorpusOptions(flite_share=0.0, dialogues_a_shard=4)
+    said = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_shard(tmp_path / name, 0, 9, options)
+        shards: dict[str, list[StoredDialogue]] = {}
+        read_corpus(tmp_path / name, shards)
+        dialogues = shards["00000"]
+        # espeak-ng draws its noise from a generator of its own: the words are the
+        # same, their samples are not.
+        said.append([(t["transcript"], t["reply"]) for d in dialogues for t in d.turns])
+        mel = np.load(tmp_path / name / "00000.mel.npy")
+        assert sum(c.num_frames for d in dialogues for c in d.clips) == len(mel)
+    assert said[0] == said[1]
+    assert len(dialogues) == 4
+
+
+def test_words_lie_inside_their_clips() -> None:
+    studio = Studio(3, CorpusOptions(flite_share=0.0))
+    num_words = 0
+    for _ in range(15):
+        dialogue, clips = record_dialogue(studio)
+        for turn, clip in zip(dialogue.turns, clips, strict=True):
+            assert len(clip.phone_classes) == -(-len(clip.mel) // 2)
+            if turn.kind in {"speech", "cut"}:
+                labels = [w.label for w in clip.words]
+                assert labels == turn.transcript.split()
+            for word in clip.words:
+                num_words += 1
+                assert -0.07 <= word.start_s < word.end_s
+                assert word.end_s <= len(clip.mel) / 100 + 0.05
+    assert num_words > 50
