@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agi_handlers.agi.commands import PlaybackEnd, channel_status
+from agi_handlers.agi.commands import PlaybackEnd, PlaybackEnded, channel_status
 from agi_handlers.agi.connection import AgiConnection
 from agi_handlers.audio_leg.event_queue import LegEventQueue
 from agi_handlers.audio_leg.file_exchange import FileExchange
@@ -195,7 +195,7 @@ class FilePlayback:
         Raises:
             ChannelGone: the caller left. AudioLegLost: the file cannot be played.
         """
-        await self._play_file(self._silence_name, 0)
+        await self._report_key(await self._play_file(self._silence_name, 0))
 
     # --- inside ---
 
@@ -227,29 +227,33 @@ class FilePlayback:
         self._playing, self._playing_from_ms = piece, 0
         while generation == self._generation:
             self._playing_since_s = asyncio.get_running_loop().time()
-            offset_ms = self._playing_from_ms
-            end_ms = await self._play_file(name, offset_ms * SAMPLES_PER_MS)
-            if end_ms is None or end_ms >= piece.duration_ms:
+            ended = await self._play_file(name, self._playing_from_ms * SAMPLES_PER_MS)
+            if ended.how is not PlaybackEnd.DIGIT or generation != self._generation:
                 return
-            # a key: report it (done), and go on from there unless we are stopped
-            self._playing_from_ms = max(offset_ms, end_ms)
+            # report the key, and go on from there unless that stops us
+            end_ms = (ended.endpos_samples or 0) // SAMPLES_PER_MS
+            self._playing_from_ms = max(self._playing_from_ms, end_ms)
+            self._playing_since_s = asyncio.get_running_loop().time()
+            await self._report_key(ended)
+            if end_ms >= piece.duration_ms:
+                return
 
-    async def _play_file(self, name: str, offset_samples: int) -> int | None:
-        """Returns where a key ended it, in milliseconds; None: its end or a stop."""
+    async def _play_file(self, name: str, offset_samples: int) -> PlaybackEnded:
         ended = await self._agi.play_interruptible(
             self._files.path_for_asterisk(name), offset_samples=offset_samples
         )
         if ended.how is PlaybackEnd.FAILED:
             await self._raise_failure()
-        if ended.how is not PlaybackEnd.DIGIT:
-            return None
-        if ended.digit is not None:
-            self._events.put(CallerKey(ended.digit))
-            # The conversation acts on the key first: an interrupt on the heels of the
-            # next command would reach Asterisk in one packet with it, and be late.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        return (ended.endpos_samples or 0) // SAMPLES_PER_MS
+        return ended
+
+    async def _report_key(self, ended: PlaybackEnded) -> None:
+        if ended.digit is None:
+            return
+        self._events.put(CallerKey(ended.digit))
+        # The conversation acts on the key first: an interrupt on the heels of the
+        # next command would reach Asterisk in one packet with it, and be late.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     async def _raise_failure(self) -> None:
         """STREAM FILE says -1 for a hang-up and for a missing file alike."""

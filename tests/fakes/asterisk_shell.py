@@ -74,6 +74,7 @@ class EagiApplication:
                 stdout=PIPE,
                 stderr=DEVNULL,
                 pass_fds=(read_fd,),
+                start_new_session=True,
             )
         finally:
             os.close(read_fd)
@@ -89,8 +90,7 @@ class EagiApplication:
         finally:
             os.close(self._audio_fd)
             self._audio_fd = -1
-            with suppress(ProcessLookupError):
-                self._process.kill()
+            self.kill()
             await self._process.wait()
             await self._inner.aclose()
         return "200 result=-1" if self._is_hung_up else "200 result=0"
@@ -107,6 +107,7 @@ class EagiApplication:
         await self.inner.respond("200 result=-1 endpos=4000")
 
     def kill(self) -> None:
-        """The shell dies, as by the operator or for lack of memory."""
+        """The shell and its children die, as with the whole host."""
         assert self._process is not None
-        self._process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
