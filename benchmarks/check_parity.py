@@ -6,6 +6,7 @@ DIR holds a checkpoint and fixtures:
 
     config.json, model.safetensors, tokenizer ...      the checkpoint
     cases/NAME.json, NAME.npz, NAME_ROW_CLIP.npy       messages, expected arrays, clips
+                                                       (or .npz holding `pcm`)
     single_clips.npz                                   clips encoded one at a time
     history.npz, history.json                          a dialogue with two clips
     split/ultravox/                                    the same weights in parts
@@ -174,7 +175,10 @@ def _layouts(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _wave(path: Path) -> NDArray[np.float32]:
-    wave: NDArray[np.float32] = np.load(path).astype(np.float32) / np.float32(32768)
+    """A clip's int16 samples as a wave; long clips may be kept compressed."""
+    packed = path.with_suffix(".npz")
+    samples = np.load(packed)["pcm"] if packed.exists() else np.load(path)
+    wave: NDArray[np.float32] = samples.astype(np.float32) / np.float32(32768)
     return wave
 
 
