@@ -1,0 +1,305 @@
+"""How long the caller waits: end of speech to first bot audio, at the audio socket.
+
+    python -m benchmarks.bench_turn_latency [--speech DIR] [--turns 20] [--calls 1]
+
+Starts the real service (phone half and speech half, scripted instant engine, espeak
+voice) once for each configuration under comparison, and talks to all of them in the
+same run, taking turns, over real AGI and AudioSocket connections.  The caller says a
+sentence, waits for the answer, waits until it is over, says the next; every third
+answer he talks over.  Measured at the caller's end of the wire: last voiced sample
+sent to first voiced sample heard; first voiced sample of an interruption to the last
+voiced sample heard; answer to the first voiced sample of the greeting.
+
+The floor is the silence the endpointing must hear before it may believe it (0.38 to
+0.78 s, depending on the caller's pauses) plus the first sentence's synthesis.  Last
+line: JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import uvloop
+
+from tools.caller.agi_wire import Channel
+from tools.caller.call import CallPlan, CallReport, place_call
+from tools.caller.channel import Abilities, folders_of
+from tools.caller.journal import Journal
+from tools.caller.say_items import (
+    Item,
+    Say,
+    WaitForQuiet,
+    WaitForSound,
+    recording,
+    spoken,
+)
+from tools.caller.turns import percentile
+from tools.caller.wheel import Wheel
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SENTENCES = (
+    "What are your opening hours?",
+    "I would like to know where my order is, the number is four five one two.",
+    "Can you tell me, please, whether you are open on Sunday?",
+    "No, thank you, that is all for today.",
+    "I need to move my appointment from Monday to Thursday at three.",
+    "Yes.",
+    "Who am I talking to?",
+    "Could you repeat that a bit slower?",
+)
+
+CONFIGURATIONS: dict[str, dict[str, str]] = {
+    "adaptive": {},
+    "silero fixed 600 ms": {"ULTRAVOX_ENDPOINT_MS": "600"},
+    "webrtc fixed 600 ms": {"ULTRAVOX_ENDPOINT_MS": "600", "ULTRAVOX_VAD": "webrtc"},
+}
+
+
+@dataclass(slots=True)
+class Measures:
+    """What one configuration showed, in milliseconds."""
+
+    response: list[float] = field(default_factory=list)
+    barge_in_stop: list[float] = field(default_factory=list)
+    greeting: list[float] = field(default_factory=list)
+    num_turns: int = 0
+    num_unanswered: int = 0
+    num_cut: int = 0
+    errors: list[str] = field(default_factory=list)
+
+    def add(self, report: CallReport) -> None:
+        if report.greeting_ms is not None:
+            self.greeting.append(report.greeting_ms)
+        self.errors += report.errors
+        for turn in report.turns:
+            self.num_turns += 1
+            self.num_cut += turn.is_cut
+            if turn.barge_in_stop_ms is not None:
+                self.barge_in_stop.append(turn.barge_in_stop_ms)
+            if turn.response_ms is None:
+                self.num_unanswered += 1
+            else:
+                self.response.append(turn.response_ms)
+
+    def as_row(self) -> dict[str, object]:
+        return {
+            "turns": self.num_turns,
+            "unanswered": self.num_unanswered,
+            "cut_percent": round(100 * self.num_cut / max(1, self.num_turns), 1),
+            "response_ms": spread(self.response),
+            "barge_in_stop_ms": spread(self.barge_in_stop),
+            "greeting_ms": spread(self.greeting),
+            "errors": self.errors,
+        }
+
+
+def spread(values: Sequence[float]) -> dict[str, float] | None:
+    """p50, p95, p99 and the number of values."""
+    if not values:
+        return None
+    row = {f"p{p}": round(percentile(values, p) or 0.0) for p in (50, 95, 99)}
+    return {**row, "n": len(values)}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def service(environ: dict[str, str], folder: Path) -> Iterator[int]:
+    """The whole service with a scripted engine; yields its AGI port."""
+    ports = {name: free_port() for name in ("PORT", "AGI_PORT", "AUDIOSOCKET_PORT")}
+    folder.mkdir()
+    settings = {
+        **{name: text for name, text in os.environ.items() if "ULTRAVOX" not in name},
+        **{f"ULTRAVOX_{name}": str(port) for name, port in ports.items()},
+        "ULTRAVOX_ENGINE": "scripted",
+        "ULTRAVOX_DATA_DIR": str(folder),
+        "ULTRAVOX_HOST": "127.0.0.1",
+        "ULTRAVOX_MAX_CALLS": "400",
+        **environ,
+    }
+    with (folder / "service.txt").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "fastagi_server.py"],
+            cwd=ROOT,
+            env=settings,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
+        try:
+            _wait_ready(ports["PORT"], process, folder / "service.txt")
+            yield ports["AGI_PORT"]
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            process.kill()
+            process.wait()
+
+
+def _wait_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    url = f"http://127.0.0.1:{port}/health/ready"
+    for _ in range(600):
+        if process.poll() is not None:
+            break
+        with (
+            suppress(urllib.error.URLError, ConnectionError),
+            urllib.request.urlopen(url, timeout=2) as answer,
+        ):
+            if answer.status == 200:
+                time.sleep(2.0)  # the phone half asks once a second
+                return
+        time.sleep(0.1)
+    raise SystemExit(f"the service did not come up:\n{log.read_text()[-2000:]}")
+
+
+def conversation(said: Sequence[Say]) -> list[Item]:
+    """After the greeting: say, hear the answer out or talk over it, and so on."""
+    items: list[Item] = [WaitForSound(200, 0.5), WaitForQuiet(200, 1.0)]
+    for number, sentence in enumerate(said):
+        items.append(sentence)
+        if number % 3 == 1:  # the next one interrupts this one's answer
+            items.append(WaitForSound(200, 0.9))
+        else:
+            items += [WaitForSound(200, 0.3), WaitForQuiet(200, 1.0)]
+    return items
+
+
+async def measure(
+    agi_ports: dict[str, int], speech: Sequence[Say], turns: int, calls: int, seed: int
+) -> dict[str, Measures]:
+    """Short calls of six turns, the configurations in turn; `calls` at once."""
+    measures = {name: Measures() for name in agi_ports}
+    chance = random.Random(seed)
+    wheel = Wheel()
+    turning = asyncio.ensure_future(wheel.run())
+    abilities = Abilities(folders_of([ROOT / "sounds"]))
+    loop = asyncio.get_running_loop()
+    try:
+        for number in range(max(1, -(-turns // (6 * calls)))):
+            for name, port in agi_ports.items():
+                plans = [
+                    CallPlan(
+                        host="127.0.0.1",
+                        port=port,
+                        items=conversation(chance.sample(speech, min(6, len(speech)))),
+                        about=replace(
+                            Channel(), uniqueid=f"{1_700_000_000 + number}.{call}"
+                        ),
+                        max_s=150.0,
+                        linger_s=1.0,
+                    )
+                    for call in range(calls)
+                ]
+                reports = await asyncio.gather(
+                    *(
+                        place_call(plan, abilities, Journal(loop.time, None), wheel)
+                        for plan in plans
+                    )
+                )
+                for report in reports:
+                    measures[name].add(report)
+                done = len(measures[name].response)
+                print(f"{name}: {done} turns measured", file=sys.stderr)
+    finally:
+        turning.cancel()
+        with suppress(asyncio.CancelledError):
+            await turning
+    return measures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--speech", type=Path, help="folder of recorded sentences")
+    parser.add_argument("--turns", type=int, default=24, help="of each configuration")
+    parser.add_argument("--calls", type=int, default=1, help="at once")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--only", choices=CONFIGURATIONS, action="append", help="not all of them"
+    )
+    options = parser.parse_args()
+    if options.speech:
+        speech = [recording(file) for file in sorted(options.speech.glob("*.wav"))]
+    else:
+        speech = [Say(text, spoken(text)) for text in SENTENCES]
+    wanted = options.only or list(CONFIGURATIONS)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        ports = {
+            name: stack.enter_context(service(CONFIGURATIONS[name], folder / str(n)))
+            for n, name in enumerate(wanted)
+        }
+        measures = uvloop.run(
+            measure(ports, speech, options.turns, options.calls, options.seed)
+        )
+    print_table(measures)
+    print(
+        json.dumps(
+            {
+                "benchmark": "turn_latency",
+                "commit": _commit(),
+                "machine": f"{os.cpu_count()} x {platform.machine()}",
+                "python": platform.python_version(),
+                "speech": str(options.speech.name) if options.speech else "espeak",
+                "calls": options.calls,
+                "configurations": {n: m.as_row() for n, m in measures.items()},
+            }
+        )
+    )
+    return 1 if any(m.errors for m in measures.values()) else 0
+
+
+def print_table(measures: dict[str, Measures]) -> None:
+    print(
+        f"{'':22}{'response ms':>22}{'barge-in stop ms':>22}{'greeting ms':>14}"
+        f"{'cut %':>8}{'missed':>8}"
+    )
+    for name, m in measures.items():
+        cells = [
+            " / ".join(
+                str(round(percentile(values, p) or 0)) if values else "-"
+                for p in (50, 95)
+            )
+            for values in (m.response, m.barge_in_stop, m.greeting)
+        ]
+        print(
+            f"{name:22}{cells[0]:>22}{cells[1]:>22}{cells[2]:>14}"
+            f"{100 * m.num_cut / max(1, m.num_turns):>8.1f}{m.num_unanswered:>8}"
+        )
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
