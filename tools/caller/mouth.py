@@ -140,7 +140,7 @@ class Mouth:
                 self._silent_until_s = loud_since_s + then_s
             case WaitForQuiet(below_rms, for_s):
                 quiet_since_s = max(ear.last_above(below_rms), self._waiting_since_s)
-                if at_s - quiet_since_s < for_s:
+                if at_s - quiet_since_s < for_s - _CLOCK_S:
                     return False
         self._waiting = None
         return True
