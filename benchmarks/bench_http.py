@@ -1,0 +1,262 @@
+"""What the HTTP port costs: requests a second, latency and CPU, without a model.
+
+    python -m benchmarks.bench_http [--clients 1,8,32] [--seconds 3] [--calls 1,10,40]
+
+The server runs as a process of its own with the scripted engine, so that what is
+measured is parsing, decoding, routing and sending.  Two tables: REST requests by kind
+and number of clients, and live dialogues (one WebSocket a call; a typed turn, its
+reply's text and speech) by number of calls.
+
+The ceiling is one core: a request that takes C ms of CPU cannot be served more often
+than 1000 / C times a second.  Clients run on the same machine; with few cores they take
+their share, so CPU per request is the figure to compare, not requests a second.
+
+Prints tables and, as the last line, JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import uvloop
+
+from benchmarks.provenance import provenance
+from model.client import RemoteSpeechService
+from model.speech import ReplyAudio, SessionOptions, TypedTurn, Utterance
+
+_ROOT = Path(__file__).resolve().parent.parent
+_START_TIMEOUT_S = 120.0
+_TURNS = [{"role": "user", "content": "Hello, I need help with my order."}]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--clients", default="1,8,32", help="REST clients at once")
+    parser.add_argument("--calls", default="1,10,40", help="live dialogues at once")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each REST row")
+    parser.add_argument("--turns", type=int, default=5, help="of each dialogue")
+    wanted = parser.parse_args()
+    with server() as (url, process):
+        result = uvloop.run(
+            measure(
+                url,
+                process,
+                [int(n) for n in wanted.clients.split(",")],
+                [int(n) for n in wanted.calls.split(",")],
+                wanted.seconds,
+                wanted.turns,
+            )
+        )
+    print(json.dumps(result))
+    return 0
+
+
+async def measure(
+    url: str,
+    process: psutil.Process,
+    clients: Sequence[int],
+    calls: Sequence[int],
+    seconds: float,
+    turns: int,
+) -> dict[str, Any]:
+    print(f"{'request':<22} {'clients':>7} {'/s':>7} {'ms p50/p95/p99':>22} CPU ms")
+    rest = []
+    for name, (method, path, body) in requests().items():
+        for num_clients in clients:
+            began_cpu_s, began_s = cpu_s(process), time.perf_counter()
+            times_ms = await _requests(url, method, path, body, num_clients, seconds)
+            took_s = time.perf_counter() - began_s
+            row = {
+                "request": name,
+                "clients": num_clients,
+                "per_s": round(len(times_ms) / took_s, 1),
+                "ms": percentiles(times_ms),
+                "cpu_ms": round(
+                    1000 * (cpu_s(process) - began_cpu_s) / len(times_ms), 2
+                ),
+            }
+            rest.append(row)
+            print(
+                f"{name:<22} {num_clients:>7} {row['per_s']:>7}"
+                f" {slashed(row['ms']):>22} {row['cpu_ms']:>6}"
+            )
+    print(f"\n{'live dialogues':<22} {'first audio ms p50/p95/p99':>28} CPU ms a turn")
+    live = []
+    for num_calls in calls:
+        began_cpu_s = cpu_s(process)
+        first_ms = await _dialogues(url, num_calls, turns)
+        row = {
+            "calls": num_calls,
+            "first_audio_ms": percentiles(first_ms),
+            "cpu_ms": round(1000 * (cpu_s(process) - began_cpu_s) / len(first_ms), 2),
+        }
+        live.append(row)
+        print(
+            f"{num_calls:<22} {slashed(row['first_audio_ms']):>28} {row['cpu_ms']:>6}"
+        )
+    return {
+        "benchmark": "http",
+        **provenance("fastapi", "uvicorn", "websockets"),
+        "seconds": seconds,
+        "turns": turns,
+        "rest": rest,
+        "live": live,
+    }
+
+
+def requests() -> dict[str, tuple[str, str, dict[str, Any] | None]]:
+    """What is asked: name -> method, path, body."""
+    return {
+        "health": ("GET", "/health", None),
+        "text": ("POST", "/chat/text", {"turns": _TURNS}),
+        "audio 5 s": ("POST", "/chat/audio", audio_body(5.0)),
+        "audio 30 s": ("POST", "/chat/audio", audio_body(30.0)),
+    }
+
+
+def audio_body(seconds: float) -> dict[str, Any]:
+    """Bare samples at 16 kHz in base64."""
+    samples = np.random.default_rng(0).normal(0, 1000, int(16_000 * seconds))
+    encoded = base64.b64encode(samples.astype("<i2").tobytes()).decode()
+    return {"audio_base64": encoded, "turns": [], "sampling_rate": 16_000}
+
+
+async def _requests(
+    url: str,
+    method: str,
+    path: str,
+    body: dict[str, Any] | None,
+    num_clients: int,
+    seconds: float,
+) -> list[float]:
+    """Latencies of as many requests as fit into the time."""
+    content = json.dumps(body).encode() if body is not None else None
+    headers = {"Content-Type": "application/json"}
+    times_ms: list[float] = []
+    deadline = time.perf_counter() + seconds
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        while time.perf_counter() < deadline:
+            began = time.perf_counter()
+            answer = await client.request(
+                method, path, content=content, headers=headers
+            )
+            answer.raise_for_status()
+            times_ms.append((time.perf_counter() - began) * 1000.0)
+
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        await ask_once(client, method, path, content, headers)
+        await asyncio.gather(*(ask(client) for _ in range(num_clients)))
+    return times_ms
+
+
+async def ask_once(
+    client: httpx.AsyncClient,
+    method: str,
+    path: str,
+    content: bytes | None,
+    headers: dict[str, str],
+) -> None:
+    """Connect, and see that it works at all."""
+    answer = await client.request(method, path, content=content, headers=headers)
+    answer.raise_for_status()
+
+
+async def _dialogues(url: str, num_calls: int, turns: int) -> list[float]:
+    """From each turn's question to the first audio of its reply."""
+    times_ms: list[float] = []
+    said = Utterance(bytes(2 * 8000 * 3), 8000)
+
+    async def call(speech: RemoteSpeechService, number: int) -> None:
+        options = SessionOptions(f"call-{number}", "Be brief.")
+        async with speech.open_session(options) as session:
+            for turn in range(turns):
+                user = said if turn % 2 else TypedTurn(f"Call {number}, turn {turn}.")
+                began = time.perf_counter()
+                first_ms = 0.0
+                async with aclosing(session.reply(turn, user)) as events:
+                    async for event in events:
+                        if isinstance(event, ReplyAudio) and not first_ms:
+                            first_ms = (time.perf_counter() - began) * 1000.0
+                times_ms.append(first_ms)
+                await session.settle(turn)
+
+    async with RemoteSpeechService([url]) as speech:
+        await asyncio.gather(*(call(speech, number) for number in range(num_calls)))
+    return times_ms
+
+
+@contextmanager
+def server() -> Iterator[tuple[str, psutil.Process]]:
+    """A server of its own on a free port; yields address and process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {
+            **os.environ,
+            "ULTRAVOX_HOST": "127.0.0.1",
+            "ULTRAVOX_PORT": str(port),
+            "ULTRAVOX_ENGINE": "scripted",
+            "ULTRAVOX_MAX_CALLS": "1000",
+            "ULTRAVOX_DATA_DIR": folder,
+            "ULTRAVOX_LOG_LEVEL": "WARNING",
+        }
+        with subprocess.Popen(
+            [sys.executable, str(_ROOT / "ultravox_api_server.py"), "--supervised"],
+            env=environ,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            url = f"http://127.0.0.1:{port}"
+            _wait_ready(url)
+            yield url, psutil.Process(process.pid)
+            process.terminate()
+
+
+def _wait_ready(url: str) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{url}/health/ready", trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise SystemExit("bench_http: the server did not become ready")
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """CPU time of the process so far; the synthesiser's processes are not in it."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def percentiles(values_ms: Sequence[float]) -> dict[str, float]:
+    """p50, p95 and p99."""
+    return {f"p{q}": round(float(np.percentile(values_ms, q)), 1) for q in (50, 95, 99)}
+
+
+def slashed(values: Any) -> str:
+    """For a table."""
+    return " / ".join(f"{value:.1f}" for value in values.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
