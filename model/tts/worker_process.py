@@ -32,8 +32,9 @@ class WorkerLost(Exception):
 class WorkerOptions:
     start_timeout_s: float = 20.0
     """Importing numpy takes 0.3 s; on a cold and busy disk many times that."""
-    silence_timeout_s: float = 2.0
-    """espeak sends audio every millisecond; this long without any means it hangs."""
+    silence_timeout_s: float = 3.0
+    """espeak sends audio every few ms; so long without any, it hangs, however busy the
+    machine is."""
     request_timeout_s: float = 20.0
     """For a whole request, however lively: no piece of text takes that long."""
 
