@@ -66,7 +66,7 @@ def read_audio(
             parts = [resampler.feed(block) for block in _blocks(recording, limits)]
             parts.append(resampler.flush())
     except soundfile.SoundFileError as exc:
-        raise InvalidAudio(f"not a readable audio file: {_one_line(exc)}") from exc
+        raise InvalidAudio(f"not a readable audio file: {_reason(exc)}") from exc
     wave = np.concatenate(parts)
     if wave.size == 0:
         raise InvalidAudio("the audio is empty")
@@ -153,5 +153,7 @@ def _blocks(recording: soundfile.SoundFile, limits: AudioLimits) -> Iterator[Wav
         yield block.mean(axis=1, dtype=np.float32)
 
 
-def _one_line(exc: BaseException) -> str:
-    return " ".join(str(exc).split())
+def _reason(exc: soundfile.SoundFileError) -> str:
+    """libsndfile's words in one line, without the name of our buffer object."""
+    words = exc.error_string if isinstance(exc, soundfile.LibsndfileError) else str(exc)
+    return " ".join(words.split())

@@ -171,14 +171,14 @@ def test_a_caller_who_pauses_gets_more_time_at_once() -> None:
 def test_no_habit_makes_anybody_wait_longer_than_the_limit() -> None:
     options = EndpointingOptions(pause_stretch=5.0)
     ear = endpointing(options)
-    longest = wait_ms(ear, (WORDS + silence(450)) * 3 + WORDS)
+    longest = wait_ms(ear, (WORDS + silence(350)) * 3 + WORDS)
     assert longest < options.max_hangover_ms + WINDOW_MS
 
 
 def test_speech_soon_after_an_end_counts_as_a_pause() -> None:
     """The turn was cut; the next one is given more time."""
     ear = endpointing(EndpointingOptions())
-    cut_short, resumed = ends(hear(ear, WORDS + silence(700) + WORDS + silence(1500)))
+    cut_short, resumed = ends(hear(ear, WORDS + silence(580) + WORDS + silence(1500)))
     first = cut_short.decided_samples - cut_short.ended_samples
     assert resumed.decided_samples - resumed.ended_samples > first
 
