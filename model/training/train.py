@@ -31,6 +31,7 @@ from model.training.dataset import (
 from model.training.heads import FrameHead, WordHead, mixtures
 from model.training.rows import IGNORE, Heard, Row, RowMaker
 from model.training.start import Sizes, build_config, fresh_network
+from model.training.threads import ThreadChoice
 from model.training.tokenizer import save_tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
@@ -283,6 +284,7 @@ class Trainer:
         saved = checked = reported = self.spent_s
         sums: dict[str, float] = {}
         count = 0
+        choice = ThreadChoice(self.options.num_threads)
         with (self.folder / "log.jsonl").open("a") as log:
 
             def note(entry: dict[str, Any]) -> None:
@@ -290,10 +292,14 @@ class Trainer:
                 log.flush()
 
             while self.progress < 1 and not self.stop_asked:
-                for name, value in self.take_step().items():
+                numbers = self.take_step()
+                for name, value in numbers.items():
                     sums[name] = sums.get(name, 0.0) + value
                 count += 1
-                self.spent_s = time.monotonic() - began
+                now_s = time.monotonic() - began
+                done = choice.step_done(numbers["clips"], now_s - self.spent_s)
+                torch.set_num_threads(done)
+                self.spent_s = now_s
                 if self.spent_s - reported > 15:
                     means = {k: round(v / count, 4) for k, v in sums.items()}
                     rate = sums["clips"] / (self.spent_s - reported)
@@ -304,6 +310,7 @@ class Trainer:
                             "minutes": round(self.spent_s / 60, 2),
                             "lr": round(self.learning_rate(), 6),
                             "clips_per_s": round(rate, 1),
+                            "threads": choice.threads,
                             "dialogues": len(self.dialogues),
                             **means,
                         }
