@@ -20,6 +20,8 @@ from tests.end_to_end.sip_caller import CallEvent, SipCall
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.slow, pytest.mark.timeout(180)]
 
+RecordProperty = Callable[[str, object], None]
+
 PEOPLE_HZ = 440
 # Human recordings of one to three seconds, each a complete thing to say.
 UTTERANCES = ("telephone-number", "vm-calldiffnum", "vm-tempremoved")
@@ -75,14 +77,15 @@ async def _bot_spoke(call: SipCall, after_s: float = 0.0) -> CallEvent:
     return await call.happened("heard_end", after_s=started.at_s, timeout_s=30)
 
 
-async def _ask(call: SipCall, utterance: Say) -> CallEvent:
-    """Say something and hear the reply to its end; the reply's beginning."""
+async def _ask(call: SipCall, utterance: Say) -> float:
+    """Say something and hear the reply to its end; seconds from voice to voice."""
     begun_s = call.at_s
     call.do(utterance)
     said = await call.happened("said_end", after_s=begun_s, timeout_s=15)
-    reply = await call.happened("heard_start", after_s=said.at_s, timeout_s=20)
+    assert said.value is not None  # the end of the voice in the recording
+    reply = await call.happened("heard_start", after_s=said.value, timeout_s=20)
     await call.happened("heard_end", after_s=reply.at_s, timeout_s=30)
-    return reply
+    return reply.at_s - said.value
 
 
 async def test_greeting_is_heard_on_the_expected_leg(
@@ -96,18 +99,21 @@ async def test_greeting_is_heard_on_the_expected_leg(
     assert [entry["leg"] for entry in chosen] == [way.leg]
 
 
-async def test_a_reply_is_heard_after_each_utterance(way: Way) -> None:
+async def test_a_reply_is_heard_after_each_utterance(
+    way: Way, record_property: RecordProperty
+) -> None:
     async with way.call() as call:
         await _bot_spoke(call)
         for utterance in way.utterances():
-            await _ask(call, utterance)
+            delay_s = await _ask(call, utterance)
+            record_property(f"{way.leg}_reply_delay_ms", round(delay_s * 1000))
             await asyncio.sleep(0.5)  # people take a breath
         assert call.is_up
         assert call.ear.num_lost == 0
 
 
 async def test_talking_over_the_bot_silences_it(
-    duplex_way: Way, record_property: Callable[[str, object], None]
+    duplex_way: Way, record_property: RecordProperty
 ) -> None:
     utterance = duplex_way.utterances()[1]
     async with duplex_way.call("talkative") as call:
@@ -118,7 +124,8 @@ async def test_talking_over_the_bot_silences_it(
         said = await call.happened("said_start", after_s=begun.at_s)
         # Long before the greeting would end by itself, and while the caller talks.
         stopped = await call.happened("heard_end", after_s=said.at_s - 0.5, timeout_s=5)
-        record_property("stop_time_ms", round((stopped.at_s - said.at_s) * 1000))
+        stop_ms = round((stopped.at_s - said.at_s) * 1000)
+        record_property(f"{duplex_way.leg}_stop_time_ms", stop_ms)
         assert stopped.at_s < said.at_s + 2.0
         ended = await call.happened("said_end", after_s=said.at_s)
         await call.happened("heard_start", after_s=ended.at_s, timeout_s=20)
