@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +29,13 @@ from agi_handlers.audio_leg.file_exchange import (
     make_folder,
     sweep,
 )
-from agi_handlers.audio_leg.file_shell import FileShellOptions, open_file_shell
+from agi_handlers.audio_leg.file_shell import (
+    FileShell,
+    FileShellOptions,
+    open_file_shell,
+)
 from agi_handlers.audio_leg.media_port import MediaPort
+from agi_handlers.errors import AudioLegUnavailable
 from model.audio.frames import FRAME_MS, FRAME_SAMPLES
 from model.audio.g711 import ULAW_SILENCE
 from telemetry import fields
@@ -38,6 +43,7 @@ from telemetry import fields
 logger = logging.getLogger(__name__)
 
 _WORKS = "works"
+_SHELL = "file shell"
 _TEST_MS = 2 * FRAME_MS
 
 
@@ -90,14 +96,28 @@ class FileChooser:
             finally:
                 await files.close()
             return
-        async with open_file_shell(
+        async with AsyncExitStack() as stack:
+            yield await self._open_shell(agi, address, stack)
+
+    async def _open_shell(
+        self, agi: AgiConnection, address: MediaAddress, stack: AsyncExitStack
+    ) -> FileShell:
+        known = self._memory.recall(agi.peer_host, _SHELL)
+        if known is not None:
+            raise AudioLegUnavailable(known)
+        opening = open_file_shell(
             agi,
             self._media_port,
             host=address.host,
             port=address.port,
             options=self._shell,
-        ) as shell:
-            yield shell
+        )
+        try:
+            return await stack.enter_async_context(opening)
+        except AudioLegUnavailable as exc:
+            # two legs ask for it: the second need not wait as long as the first
+            self._memory.remember(agi.peer_host, _SHELL, str(exc))
+            raise
 
     async def _usable_folder(self, agi: AgiConnection) -> Path | None:
         dialer = agi.peer_host

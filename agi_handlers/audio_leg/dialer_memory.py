@@ -32,6 +32,3 @@ class DialerMemory:
         while len(self._remarks) >= _MAX_ENTRIES:
             del self._remarks[next(iter(self._remarks))]
         self._remarks[dialer, subject] = (time.monotonic() + self._keep_s, remark)
-
-    def forget(self, dialer: str, subject: str) -> None:
-        self._remarks.pop((dialer, subject), None)

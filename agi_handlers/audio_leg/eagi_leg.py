@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import string
 import time
 from collections.abc import AsyncIterator
@@ -47,9 +48,14 @@ from telemetry import ERRORS, fields
 logger = logging.getLogger(__name__)
 
 # EXEC splits at commas and takes double quotes and backslashes away: there are none.
-# Standard input and output are the inner dialogue; descriptor 3 is the audio.
+# Standard input and output are the inner dialogue; descriptor 3 is the audio.  A
+# connect that a firewall swallows would keep EXEC busy for two minutes: the first
+# line ends the shell before that.
 _SCRIPT = string.Template(
-    "exec 5<>/dev/tcp/$host/$port 6<>/dev/tcp/$host/$port||exit;trap : HUP PIPE;"
+    "(sleep $patience_s;kill $$$$)</dev/null >/dev/null 2>&1 & W=$$!;"
+    "exec 5<>/dev/tcp/$host/$port 6<>/dev/tcp/$host/$port||s=no;kill $$W;"
+    "[ $$s ]&&exit;"
+    "trap : HUP PIPE;"
     "echo $agi_line>&5;echo $ear_line>&6;"
     "cat <&3 >&6 2>/dev/null & A=$$!;cat <&0 >&5 2>/dev/null & B=$$!;"
     "cat <&5 2>/dev/null;kill $$A $$B"
@@ -64,7 +70,9 @@ class EagiOptions:
         default_factory=lambda: replace(FilePlaybackOptions(), hangup_grace_s=0.0)
     )
     connect_timeout_s: float = 3.0  # measured 10-20 ms; a firewall that drops: never
-    end_timeout_s: float = 2.0  # from closing the inner dialogue to the answer: 20 ms
+    # From closing the inner dialogue to the answer: 20 ms; a shell that could not
+    # connect takes another second to notice.
+    end_timeout_s: float = 2.0
     judge_timeout_s: float = 1.0
     # Nothing comes during EXEC SendDTMF, nor from a telephone that suppresses silence;
     # the detector's clock is the audio, so the gap is filled.
@@ -97,7 +105,11 @@ async def open_eagi_leg(
         media_port.announce_line("EAR", lambda: _Ear(leg)) as (ear_line, ear),
     ):
         script = _SCRIPT.substitute(
-            host=host, port=port, agi_line=agi_line, ear_line=ear_line
+            host=host,
+            port=port,
+            agi_line=agi_line,
+            ear_line=ear_line,
+            patience_s=math.ceil(options.connect_timeout_s),
         )
         command = exec_("EAGI", "/bin/bash", "-c", script, may_take_s=_MAX_TALK_S)
         leg.exec_task = asyncio.create_task(agi.execute(command), name="exec EAGI")
@@ -170,6 +182,7 @@ class EagiLeg:
         self._options = options
         self._events = LegEventQueue()
         self._inner: AgiConnection | None = None
+        self._ear: asyncio.Transport | None = None
         self._playback: FilePlayback | None = None
         self._keys = SentKeys()
         self._is_filling = False
@@ -238,6 +251,10 @@ class EagiLeg:
             self._events.put_audio(SILENCE_FRAME * num_gap_frames)
             self.num_gap_frames += num_gap_frames
             self._heard_from_caller_s += num_gap_frames * FRAME_MS / 1000
+
+    def ear_connected(self, transport: asyncio.Transport) -> None:
+        """The caller's audio begins."""
+        self._ear = transport
 
     def caller_heard(self, pcm16: bytes) -> None:
         """Bytes of the audio connection, cut anywhere."""
@@ -337,6 +354,8 @@ class EagiLeg:
             ]
             for each in tasks:
                 each.cancel()
+            if self._ear is not None:
+                self._ear.abort()
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
             for outcome in outcomes:
                 if isinstance(outcome, Exception) and not isinstance(
@@ -350,6 +369,9 @@ class _Ear(asyncio.Protocol):
 
     def __init__(self, leg: EagiLeg) -> None:
         self._leg = leg
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._leg.ear_connected(cast("asyncio.Transport", transport))
 
     def data_received(self, data: bytes) -> None:
         self._leg.caller_heard(data)

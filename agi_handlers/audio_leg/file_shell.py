@@ -46,12 +46,14 @@ T = TypeVar("T")
 
 # EXEC splits at commas and takes double quotes and backslashes away: there are none.
 # Brackets are balanced, since they are counted.  Standard output is the AGI dialogue.
-# A write that fails (disk full) must still take its bytes off the stream, and a
-# connection that is reset must not kill the shell before it has removed its files.
+# All of it runs in the background, since a connect that a firewall swallows would
+# keep EXEC busy for two minutes.  A write that fails (disk full) must still take its
+# bytes off the stream, and a connection that is reset must not kill the shell before
+# it has removed its files.
 _SCRIPT = string.Template(
-    "umask 077;exec 5<>/dev/tcp/$host/$port||exit;"
+    "umask 077;(trap : PIPE;exec 5<>/dev/tcp/$host/$port||exit;"
     "cd $folder&&:>$prefix.t&&rm $prefix.t&&s=ok||s=no;echo $line>&5;echo $$s>&5;"
-    "(trap : PIPE;while read -r -t $idle_s -u 5 c f n;do case $$c in "
+    "while read -r -t $idle_s -u 5 c f n;do case $$c in "
     "(P) head -c $$n<&5|{ cat>$$f||cat>/dev/null;};n=$$(wc -c<$$f)||n=-1;"
     "echo $$n>&5;;"
     "(G) n=$$(wc -c<$$f)||n=-1;echo $$n>&5;[ $$n -lt 0 ]||head -c $$n $$f>&5;;"
@@ -93,15 +95,18 @@ async def open_file_shell(
     with media_port.announce_line("FILES", _ShellConnection) as (line, announcement):
         script = _script(line, host, port, prefix, options)
         await agi.execute(exec_("AGI", "/bin/bash", "-c", script, may_take_s=5.0))
+        status = await agi.execute(get_variable("AGISTATUS"))
+        if status not in (None, "SUCCESS"):
+            raise AudioLegUnavailable(
+                f"file transfer: no /bin/bash on the Asterisk host (AGISTATUS={status})"
+            )
         try:
             async with asyncio.timeout(options.connect_timeout_s):
                 connection = await announcement.arrived()
         except TimeoutError as exc:
-            status = await agi.execute(get_variable("AGISTATUS"))
             raise AudioLegUnavailable(
                 f"file transfer: no connection to {host}:{port} from a shell on the "
-                f"Asterisk host within {options.connect_timeout_s:g} s "
-                f"(AGISTATUS={status}; is there /bin/bash, may it connect?)"
+                f"Asterisk host within {options.connect_timeout_s:g} s"
             ) from exc
         shell = FileShell(connection, prefix, options)
         try:

@@ -1,8 +1,7 @@
-"""What the tests of audio legs share: an open media port, a wheel, no leaks."""
+"""What the tests of audio legs share: an open media port, a wheel."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -16,15 +15,7 @@ from agi_handlers.audio_leg.media_port import (
 
 
 @pytest.fixture
-async def no_task_is_left() -> AsyncIterator[None]:
-    before = asyncio.all_tasks()
-    yield
-    left = asyncio.all_tasks() - before - {asyncio.current_task()}
-    assert not left, left
-
-
-@pytest.fixture
-async def media_port(no_task_is_left: None) -> AsyncIterator[MediaPort]:
+async def media_port() -> AsyncIterator[MediaPort]:
     options = MediaPortOptions(host="127.0.0.1", port=0, hello_timeout_s=0.2)
     async with open_media_port(options) as port:
         yield port
@@ -33,7 +24,7 @@ async def media_port(no_task_is_left: None) -> AsyncIterator[MediaPort]:
 
 
 @pytest.fixture
-async def wheel(no_task_is_left: None) -> AsyncIterator[FrameWheel]:
+async def wheel() -> AsyncIterator[FrameWheel]:
     with run_frame_wheel() as wheel:
         yield wheel
         assert wheel.num_legs == 0

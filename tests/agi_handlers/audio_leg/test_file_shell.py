@@ -27,10 +27,10 @@ from tests.fakes.asterisk_shell import exec_agi, exec_agi_without_shell, shell_w
 
 @asynccontextmanager
 async def dialogue(
-    answer: Answer = exec_agi,
+    answer: Answer = exec_agi, status: str = "SUCCESS"
 ) -> AsyncIterator[tuple[AgiConnection, FakeAsterisk]]:
     agi, asterisk = await connected_agi(
-        responses={"EXEC AGI": answer}, variables={"AGISTATUS": "FAILURE"}
+        responses={"EXEC AGI": answer}, variables={"AGISTATUS": status}
     )
     try:
         yield agi, asterisk
@@ -215,16 +215,31 @@ async def test_a_folder_that_is_none_makes_it_unavailable(
     assert names_in(tmp_path) == {"file"}
 
 
-async def test_no_shell_on_the_asterisk_host_makes_it_unavailable(
+async def test_no_shell_on_the_asterisk_host_is_seen_at_once(
     media_port: MediaPort, tmp_path: Path
 ) -> None:
-    options = FileShellOptions(folder=str(tmp_path), connect_timeout_s=0.05)
-    async with dialogue(exec_agi_without_shell) as (agi, _):
-        with pytest.raises(AudioLegUnavailable, match="AGISTATUS=FAILURE"):
+    options = FileShellOptions(folder=str(tmp_path), connect_timeout_s=60.0)
+    async with dialogue(exec_agi_without_shell, "NOTFOUND") as (agi, _):
+        with pytest.raises(AudioLegUnavailable, match="AGISTATUS=NOTFOUND"):
             async with open_file_shell(
                 agi, media_port, host="127.0.0.1", port=media_port.port, options=options
             ):
                 pass
+
+
+async def test_a_shell_that_cannot_connect_is_not_waited_for_by_agi(
+    media_port: MediaPort, tmp_path: Path
+) -> None:
+    options = FileShellOptions(folder=str(tmp_path), connect_timeout_s=0.05)
+    async with dialogue() as (agi, asterisk):
+        with pytest.raises(
+            AudioLegUnavailable, match=r"no connection to 127\.0\.0\.1:1 "
+        ):
+            async with open_file_shell(
+                agi, media_port, host="127.0.0.1", port=1, options=options
+            ):
+                pass
+        assert asterisk.commands[-1] == "GET VARIABLE AGISTATUS"
 
 
 async def test_the_command_fits_an_agi_line_with_the_longest_settings(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -129,7 +129,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture(autouse=True)
-async def nothing_is_left(no_task_is_left: None, tmp_path: Path) -> AsyncIterator[None]:
+def no_file_is_left(tmp_path: Path) -> Iterator[None]:
     yield
     assert files_in(tmp_path) == 0
 
