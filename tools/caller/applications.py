@@ -16,6 +16,7 @@ from tools.caller.agi_session import AgiSession
 from tools.caller.agi_wire import environment_block
 from tools.caller.audiosocket_leg import exec_audiosocket
 from tools.caller.channel import PretendChannel
+from tools.caller.dialplan_functions import split_arguments
 from tools.caller.mouth import Slot
 from tools.caller.sound_files import NoSuchSound
 
@@ -90,7 +91,7 @@ class Applications:
     async def _run_script(self, arguments: str, *, has_audio: bool) -> int:
         """AGI and EAGI with a program on this host; sets AGISTATUS."""
         channel = self.channel
-        program, *args = arguments.split(",")
+        program, *args = split_arguments(arguments)
         if not channel.abilities.runs_scripts or shutil.which(program) != program:
             channel.journal.event("script-not-run", program=program)
             channel.variables["AGISTATUS"] = "NOTFOUND"
@@ -179,5 +180,7 @@ class Applications:
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     """To the script alone: what it left running in the background goes on."""
-    with suppress(ProcessLookupError):
-        process.send_signal(number)
+    # Popen.send_signal would reap the process behind the event loop's back.
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)

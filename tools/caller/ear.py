@@ -19,6 +19,8 @@ HANGOVER_S: Final = 0.3
 _MAX_LEAD_S: Final = 0.2
 # A pause in arrival longer than this is the sender's, not lateness of a frame.
 _PAUSE_S: Final = 0.2
+# A gap shorter than this is jitter, which a telephone's buffer takes out.
+_JITTER_BYTES: Final = 60 * RATE_HZ // 1000 * SAMPLE_BYTES
 # Frames later than this were heard as a gap by telephones with the usual buffer.
 LATE_AFTER_S: Final = 0.02
 
@@ -155,10 +157,11 @@ class Ear:
         return 0.0
 
     def pcm16(self, from_s: float = 0.0) -> bytes:
-        """Everything heard from then on, at the time it was heard."""
+        """Everything heard from then on; gaps are silence, jitter is smoothed out."""
         recording = bytearray()
         for start_s, pcm16, _ in self._chunks:
-            at = max(0, round((start_s - from_s) * RATE_HZ)) * SAMPLE_BYTES
-            recording += bytes(max(0, at - len(recording)))
+            at = round((start_s - from_s) * RATE_HZ) * SAMPLE_BYTES
+            if at - len(recording) > _JITTER_BYTES:
+                recording += bytes(at - len(recording))
             recording += pcm16
         return bytes(recording)

@@ -1,8 +1,10 @@
-"""Expressions as GET FULL VARIABLE evaluates them."""
+"""Expressions and arguments as the dialplan reads them."""
 
 from __future__ import annotations
 
-from tools.caller.dialplan_functions import function_call, substitute
+import pytest
+
+from tools.caller.dialplan_functions import function_call, split_arguments, substitute
 
 VALUES = {"A": "1", "B": "A", "IFMODULE(x.so)": "0", "LOOP": "${LOOP}"}
 
@@ -30,3 +32,19 @@ def test_a_value_that_names_itself_ends() -> None:
 def test_function_call() -> None:
     assert function_call("CALLERID(name)") == ("CALLERID", "name")
     assert function_call("CALLERID") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("", [""]),
+        ("a,b c,", ["a", "b c", ""]),
+        ('a,"b,c",d', ["a", "b,c", "d"]),
+        ("/bin/bash,-c,(P) x;f(a,b)", ["/bin/bash", "-c", "(P) x;f(a,b)"]),
+        (r"a\,b,c", ["a,b", "c"]),
+        ("a),b", ["a)", "b"]),
+        ("$[1,2],x", ["$[1,2]", "x"]),
+    ],
+)
+def test_arguments(text: str, arguments: list[str]) -> None:
+    assert split_arguments(text) == arguments

@@ -96,6 +96,12 @@ class TestSounds:
         assert recording[8000:8320] == tone()
         assert not any(recording[:8000])
 
+    def test_jitter_is_not_heard_as_clicks(self) -> None:
+        ear = Ear()
+        for number in range(50):
+            ear.on_arrival(number * FRAME_S + 0.003 * (number % 2), tone())
+        assert ear.pcm16() == tone() * 50
+
 
 class TestCadence:
     def test_a_steady_stream_is_never_late(self) -> None:
