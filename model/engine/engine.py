@@ -236,7 +236,7 @@ class Engine:
                 num_tokens=num_tokens,
                 limit_tokens=self._context_tokens,
             )
-        if int(prompt.token_ids.max()) >= self._checkpoint.chat.vocab_size:
+        if int(prompt.token_ids.max()) >= self._checkpoint.vocab_size:
             raise InvalidRequest("the prompt was made for another model")
         if prompt.audio and self._checkpoint.config.audio is None:
             raise InvalidRequest("this model has no audio tower; it takes only text")

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from model.ultravox.inputs import PromptFormat
+
 logger = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -78,7 +80,7 @@ class Checkpoint:
     config: UltravoxConfig
     network: UltravoxModel
     log_mel: LogMel
-    chat: ChatFormat
+    chat: PromptFormat
     stop_ids: frozenset[int]
     device: torch.device
     dtype: torch.dtype
@@ -115,6 +117,11 @@ class Checkpoint:
     def weights_kind(self) -> WeightsKind:
         """What the replies are worth: random and demo weights say so."""
         return self.config.weights_kind
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding table; no prompt may hold a larger id."""
+        return int(self.network.text_config.vocab_size)
 
     @property
     def num_parameters(self) -> int:

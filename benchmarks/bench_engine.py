@@ -1,0 +1,385 @@
+"""How fast the engine serves calls that all want a reply at once.
+
+    python -m benchmarks.bench_engine --shape tiny|48m|1b|8b --device cpu|cuda
+        [--calls 1,8,32] [--threads 1] [--audio-s 5] [--baseline]
+
+Random weights of the true shapes. Every call has the same instructions (`--shared`
+tokens) and a part of its own (`--own` tokens, of which audio is the first); all are
+submitted at the same moment and produce `--new` tokens each. Instructions are warmed
+first, as at the start of a campaign, and the warming is reported by itself.
+
+What bounds it: decoding reads every weight once a step whatever the number of calls,
+so tokens a second grow with calls until arithmetic or the calls' own keys and values
+cost as much as the weights. Prefill is arithmetic from the start. On small models the
+interpreter's time per step comes first.
+
+`--baseline` also runs transformers' `generate` on the same prompts, one at a time,
+without a cache between them. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from datetime import date
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import transformers
+from transformers.initialization import no_init_weights
+
+from model.engine.engine import Engine, EngineOptions
+from model.engine.plain_chat import PlainChat
+from model.engine.request import GenerationRequest
+from model.ultravox.checkpoint import Checkpoint, choose_device, choose_dtype
+from model.ultravox.clip import AudioClip
+from model.ultravox.config import AudioEncoderConfig, UltravoxConfig
+from model.ultravox.inputs import Message, build_prompt
+from model.ultravox.lengths import RATE_HZ, num_clip_tokens
+from model.ultravox.mel import LogMel
+from model.ultravox.network import UltravoxModel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model.engine.stream import TokenStream
+    from model.ultravox.inputs import Prompt
+
+_TURBO = AudioEncoderConfig(
+    d_model=1280,
+    encoder_layers=32,
+    encoder_attention_heads=20,
+    encoder_ffn_dim=5120,
+    num_mel_bins=128,
+)
+_SMALL = AudioEncoderConfig(
+    d_model=160,
+    encoder_layers=4,
+    encoder_attention_heads=4,
+    encoder_ffn_dim=640,
+    num_mel_bins=80,
+)
+
+
+def _llama(
+    hidden: int, layers: int, heads: int, kv: int, ffn: int, vocab: int, *, tied: bool
+) -> dict[str, Any]:
+    return {
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv,
+        "intermediate_size": ffn,
+        "vocab_size": vocab,
+        "tie_word_embeddings": tied,
+        "max_position_embeddings": 8192,
+        "rope_theta": 500000.0,
+        "eos_token_id": 2,
+    }
+
+
+# (encoder, language model, projector width)
+SHAPES: dict[str, tuple[AudioEncoderConfig, dict[str, Any], int]] = {
+    "tiny": (_SMALL, _llama(192, 4, 6, 6, 512, 1024, tied=True), 512),
+    "48m": (_SMALL, _llama(512, 11, 8, 4, 1408, 32000, tied=True), 1024),
+    "1b": (_TURBO, _llama(2048, 16, 32, 8, 8192, 128256, tied=True), 4096),
+    "8b": (_TURBO, _llama(4096, 32, 32, 8, 14336, 128256, tied=False), 4096),
+}
+
+
+class RunsChat(PlainChat):
+    """A chat format that renders to what it was given; nobody reads the text."""
+
+    def __init__(self, runs: Sequence[tuple[int, ...] | AudioClip] = ()) -> None:
+        self._runs = list(runs)
+
+    def render(
+        self, messages: Sequence[Message], today: date
+    ) -> list[tuple[int, ...] | AudioClip]:
+        """The runs as they are."""
+        return self._runs
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """One letter a token."""
+        return "x" * len(token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What every call asks for."""
+
+    shared_tokens: int
+    own_tokens: int
+    new_tokens: int
+    audio_s: float
+
+    def prompt(self, shape: str, call: int | None) -> Prompt:
+        """One call's prompt; the instructions alone for None."""
+        vocab = SHAPES[shape][1]["vocab_size"]
+        shared = np.random.default_rng(0).integers(3, vocab, self.shared_tokens)
+        runs: list[tuple[int, ...] | AudioClip] = [tuple(shared.tolist())]
+        messages: list[Message] = []
+        if call is not None:
+            rng = np.random.default_rng(call + 1)
+            num_text = self.own_tokens
+            if self.audio_s:
+                num_samples = round(self.audio_s * RATE_HZ)
+                noise = 0.1 * rng.standard_normal(num_samples)
+                clip = AudioClip(noise.astype(np.float32))
+                num_text -= num_clip_tokens(num_samples)
+                runs.append(clip)
+                messages.append(Message("user", (clip,)))
+            runs.append(tuple(rng.integers(3, vocab, max(1, num_text)).tolist()))
+        return build_prompt(RunsChat(runs), messages, date(2025, 1, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One row of the table."""
+
+    calls: int
+    seconds: float
+    tokens_per_s: float
+    step_ms: float  # of the slowest call, first to last token, per token
+    first_token_ms: dict[str, float]
+    first_token_parts_ms: dict[str, float]  # medians
+    cached_tokens: int
+
+
+def random_checkpoint(
+    shape: str, device: torch.device, dtype: torch.dtype
+) -> Checkpoint:
+    """A network of the shape with weights that keep activations finite."""
+    audio, text, width = SHAPES[shape]
+    config = UltravoxConfig(
+        audio=audio, text=text, hidden_size=width, projector_ln_mid=True
+    )
+    default_dtype = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device), no_init_weights():
+            network = UltravoxModel(config)
+    finally:
+        torch.set_default_dtype(default_dtype)
+    network.language_model.tie_weights()
+    torch.manual_seed(0)
+    for name, parameter in network.named_parameters():
+        if "norm" in name or "ln_" in name:
+            parameter.data.fill_(0.0 if name.endswith("bias") else 1.0)
+        else:
+            parameter.data.normal_(std=0.02)
+    network.eval().requires_grad_(False)
+    return Checkpoint(
+        name=f"random {shape}",
+        config=config,
+        network=network,
+        log_mel=LogMel(audio.num_mel_bins).to(device),
+        chat=RunsChat(),
+        stop_ids=frozenset({2}),
+        device=device,
+        dtype=dtype,
+    )
+
+
+async def measure(
+    checkpoint: Checkpoint, shape: str, load: Load, calls: list[int], threads: int
+) -> tuple[float, list[Result]]:
+    """Seconds to warm the instructions, and a result for each number of calls."""
+    options = EngineOptions(
+        max_slots=max(calls) + 1,
+        max_waiting=max(calls),
+        max_context_tokens=load.shared_tokens + load.own_tokens + load.new_tokens + 8,
+        max_step_tokens=max(512, 2 * max(calls)),
+        num_threads=threads,
+        chunk_timeout_s=600.0,
+    )
+    results = []
+    async with Engine(checkpoint, options) as engine:
+        began = perf_counter()
+        await engine.warm(load.prompt(shape, None))
+        warm_s = perf_counter() - began
+        await _serve(engine, [load.prompt(shape, 999)], load)  # first-use costs
+        seen = 0
+        for num_calls in calls:
+            prompts = [load.prompt(shape, seen + i) for i in range(num_calls)]
+            seen += num_calls
+            results.append(await _serve(engine, prompts, load))
+    return warm_s, results
+
+
+async def _serve(engine: Engine, prompts: list[Prompt], load: Load) -> Result:
+    async def read(stream: TokenStream) -> TokenStream:
+        async with stream:
+            async for _ in stream:
+                pass
+        return stream
+
+    sessions = [engine.open_session() for _ in prompts]
+    requests = [
+        GenerationRequest(
+            prompt,
+            session=session,
+            max_new_tokens=load.new_tokens,
+            min_new_tokens=load.new_tokens,
+        )
+        for prompt, session in zip(prompts, sessions, strict=True)
+    ]
+    began = perf_counter()
+    streams = await asyncio.gather(*(read(engine.submit(r)) for r in requests))
+    seconds = perf_counter() - began
+    for session in sessions:
+        session.close()
+    timings = [stream.timings for stream in streams if stream.timings is not None]
+    usages = [stream.usage for stream in streams if stream.usage is not None]
+    firsts = sorted(t.first_token_ms for t in timings)
+    decode_ms = max(t.total_ms - t.first_token_ms for t in timings)
+    return Result(
+        calls=len(prompts),
+        seconds=seconds,
+        tokens_per_s=sum(u.completion_tokens for u in usages) / seconds,
+        step_ms=decode_ms / max(1, load.new_tokens - 1),
+        first_token_ms={f"p{q}": _percentile(firsts, q) for q in (50, 95, 99)},
+        first_token_parts_ms={
+            name: statistics.median(getattr(t, f"{name}_ms") for t in timings)
+            for name in ("queue", "encode", "prefill")
+        },
+        cached_tokens=min(u.cached_tokens for u in usages),
+    )
+
+
+@torch.inference_mode()
+def one_at_a_time(checkpoint: Checkpoint, shape: str, load: Load, calls: int) -> float:
+    """Tokens a second of transformers' generate, each prompt from the start."""
+    network = checkpoint.network
+    network.language_model.set_attn_implementation("sdpa")
+    network.language_model.generation_config.eos_token_id = None
+    embed = network.language_model.get_input_embeddings()
+
+    def reply(prompt: Prompt) -> None:
+        ids = torch.from_numpy(prompt.token_ids)[None].to(checkpoint.device)
+        embeds = embed(ids)
+        for span in prompt.audio:
+            wave = torch.from_numpy(span.clip.wave)
+            (vectors,) = checkpoint.encode([wave])
+            embeds[0, span.start : span.start + span.num_tokens] = vectors
+        tokens = network.language_model.generate(
+            inputs_embeds=embeds,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=load.new_tokens,
+            do_sample=False,
+            pad_token_id=0,
+        )
+        assert tokens.shape[1] == load.new_tokens
+
+    prompts = [load.prompt(shape, 5000 + call) for call in range(calls)]
+    reply(prompts[0])
+    began = perf_counter()
+    for prompt in prompts:
+        reply(prompt)
+    return calls * load.new_tokens / (perf_counter() - began)
+
+
+def _percentile(ordered: list[float], percent: int) -> float:
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+
+
+def _table(results: list[Result]) -> str:
+    lines = [
+        f"{'calls':>5} {'tokens/s':>9} {'ms/token':>9} {'first token ms p50':>19}"
+        f" {'p95':>8} {'encode':>8} {'prefill':>8} {'cached':>7}"
+    ]
+    for r in results:
+        lines.append(
+            f"{r.calls:5d} {r.tokens_per_s:9.1f} {r.step_ms:9.2f}"
+            f" {r.first_token_ms['p50']:19.1f} {r.first_token_ms['p95']:8.1f}"
+            f" {r.first_token_parts_ms['encode']:8.1f}"
+            f" {r.first_token_parts_ms['prefill']:8.1f} {r.cached_tokens:7d}"
+        )
+    return "\n".join(lines)
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    is_gpu = device.type == "cuda"
+    return {
+        "commit": commit,
+        "device": torch.cuda.get_device_name() if is_gpu else platform.processor(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.bench_engine",
+        description="Measure the engine with random weights of a true shape.",
+    )
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="tiny")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 ...")
+    parser.add_argument("--calls", default="1,8", help="numbers of calls at once")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--shared", type=int, default=500, help="instruction tokens")
+    parser.add_argument("--own", type=int, default=45, help="tokens of each call")
+    parser.add_argument("--new", type=int, default=40, help="tokens of each reply")
+    parser.add_argument("--audio-s", type=float, default=0.0, help="speech per call")
+    parser.add_argument("--baseline", action="store_true", help="also run generate")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print a table and one line of JSON."""
+    options = _arguments(arguments)
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.dtype, device)
+    calls = [int(number) for number in options.calls.split(",")]
+    load = Load(options.shared, options.own, options.new, options.audio_s)
+    torch.set_num_threads(options.threads)
+    checkpoint = random_checkpoint(options.shape, device, dtype)
+    millions = checkpoint.num_parameters / 1e6
+    print(f"{options.shape}: {millions:.1f} M parameters, {dtype}, {device}")
+    warm_s, results = asyncio.run(
+        measure(checkpoint, options.shape, load, calls, options.threads)
+    )
+    print(f"instructions of {load.shared_tokens} tokens warmed in {warm_s:.2f} s")
+    print(_table(results))
+    baseline = None
+    if options.baseline:
+        gc.collect()
+        baseline = one_at_a_time(checkpoint, options.shape, load, min(8, max(calls)))
+        best = results[-1].tokens_per_s / baseline
+        print(
+            f"generate, one at a time: {baseline:.1f} tokens/s; ours {best:.1f} times"
+        )
+    record = {
+        "benchmark": "engine",
+        **_machine(device),
+        "parameters": vars(options) | {"dtype": str(dtype).removeprefix("torch.")},
+        "warm_s": warm_s,
+        "results": [asdict(result) for result in results],
+        "one_at_a_time_tokens_per_s": baseline,
+    }
+    print(json.dumps(record))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,350 @@
+"""An engine on other machines: OpenAI-compatible servers with audio input.
+
+vLLM and llama.cpp's llama-server are such servers.  Each request brings the whole
+dialogue, its audio included; the servers keep what they can of it.  Several addresses
+are used in turn, and one that fails before it has said anything is passed over.
+
+What these servers do not tell: how sure the model is that the caller's turn is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from dataclasses import dataclass, field
+from datetime import date
+from time import perf_counter
+from typing import Final, Self
+
+import httpx
+
+from model.engine.interface import EngineDescription, EngineLoad
+from model.engine.openai_wire import (
+    ClipTexts,
+    StreamPart,
+    error_of,
+    models_in,
+    request_body,
+    stream_part,
+)
+from model.engine.plain_chat import PlainChat
+from model.engine.request import (
+    FinishReason,
+    GenerationRequest,
+    Session,
+    Timings,
+    Usage,
+)
+from model.engine.stream import Delivery, TokenStream
+from model.errors import (
+    ContextTooLong,
+    EngineOverloaded,
+    GenerationFailed,
+    SpeechError,
+    SpeechUnavailable,
+)
+from model.ultravox.inputs import Dialogue, Prompt
+from telemetry import fields
+
+logger = logging.getLogger(__name__)
+
+_COMPLETIONS: Final = "/v1/chat/completions"
+_MODELS: Final = "/v1/models"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAiOptions:
+    """Where the servers are and how patient we are with them."""
+
+    urls: tuple[str, ...]
+    """With or without /v1: http://gpu-1:8000."""
+    api_key: str = field(default="", repr=False)
+    model: str = ""
+    """As the servers name it; empty: their first."""
+    max_requests: int = 64
+    """Under way at once; servers queue without saying so, and callers wait."""
+    max_clips: int = 8
+    """In one dialogue, vLLM's --limit-mm-per-prompt; the oldest turns go beyond it."""
+    connect_timeout_s: float = 2.0
+    first_token_timeout_s: float = 30.0
+    """llama-server encodes clips one after the other, in a queue we cannot see."""
+    chunk_timeout_s: float = 10.0
+    """Within a stream: a clip being encoded for another holds up all the others."""
+
+
+class OpenAiEngine:
+    """A `ReplyEngine` over HTTP."""
+
+    def __init__(self, options: OpenAiOptions) -> None:
+        self._options = options
+        self._chat = PlainChat()
+        self._clips = ClipTexts()
+        self._model = options.model
+        self._servers: list[httpx.AsyncClient] = []
+        self._turn = itertools.count()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sessions: list[Session] = []
+
+    @property
+    def description(self) -> EngineDescription:
+        """What the servers say of themselves, which is little."""
+        return EngineDescription(
+            engine="openai",
+            model_name=self._model,
+            weights_kind="remote",
+            device=", ".join(self._options.urls),
+            dtype="",
+            num_parameters=0,
+            context_tokens=0,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Find the servers.
+
+        Raises:
+            SpeechUnavailable: none answers, or none has the model.
+        """
+        key = self._options.api_key
+        self._servers = [
+            httpx.AsyncClient(
+                base_url=url.rstrip("/").removesuffix("/v1"),
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout=httpx.Timeout(
+                    self._options.chunk_timeout_s,
+                    connect=self._options.connect_timeout_s,
+                ),
+                limits=httpx.Limits(max_connections=self._options.max_requests),
+            )
+            for url in self._options.urls
+        ]
+        try:
+            await self._find_model()
+        except BaseException:
+            await self._close_servers()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._close_servers()
+
+    def new_dialogue(
+        self, instructions: str | None = None, *, today: date | None = None
+    ) -> Dialogue:
+        """A dialogue; the servers put it into the model's chat format."""
+        return Dialogue(self._chat, instructions, today=today or date.today())
+
+    def open_session(self) -> Session:
+        """A call; it is only counted."""
+        self._sessions = [session for session in self._sessions if not session.closed]
+        self._sessions.append(Session())
+        return self._sessions[-1]
+
+    def submit(self, request: GenerationRequest) -> TokenStream:
+        """Ask a server.
+
+        Raises:
+            EngineOverloaded: as many requests are under way as are allowed.
+            ContextTooLong: more clips than a prompt may have.
+            SpeechUnavailable: outside `async with`.
+        """
+        if not self._servers:
+            raise SpeechUnavailable("the engine is not running")
+        if len(self._tasks) >= self._options.max_requests:
+            raise EngineOverloaded(f"{len(self._tasks)} requests are under way")
+        num_clips = len(request.prompt.audio)
+        if num_clips > self._options.max_clips:
+            raise ContextTooLong(
+                f"{num_clips} clips; at most {self._options.max_clips} are sent",
+                num_tokens=num_clips,
+                limit_tokens=self._options.max_clips,
+            )
+        stream = TokenStream(
+            self._chat.decode,
+            stop=request.stop,
+            # the request's own timeouts say more
+            timeout_s=2 * self._options.first_token_timeout_s,
+            cancel=lambda: task.cancel(),
+        )
+        task = asyncio.create_task(self._run(request, stream))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return stream
+
+    async def warm(self, prompt: Prompt) -> None:
+        """See that a server is there; there is no way to have a prompt read ahead.
+
+        Raises:
+            SpeechUnavailable: none is.
+        """
+        await self._find_model()
+
+    def memory(self) -> dict[str, int]:
+        """None of it is here."""
+        return {}
+
+    def load(self) -> EngineLoad:
+        """What we have asked for; what the servers do for others isn't known."""
+        return EngineLoad(
+            num_active=len(self._tasks),
+            num_waiting=0,
+            max_slots=self._options.max_requests,
+            max_waiting=0,
+            num_sessions=sum(not session.closed for session in self._sessions),
+        )
+
+    async def _find_model(self) -> None:
+        problems = []
+        for server in self._servers:
+            try:
+                answer = await server.get(_MODELS)
+                if answer.is_error:
+                    raise error_of(answer.status_code, answer.text)
+                names = models_in(answer.json())
+            except (httpx.HTTPError, ValueError, SpeechError) as exc:
+                problems.append(f"{server.base_url}: {exc or type(exc).__name__}")
+                continue
+            if not self._options.model:
+                self._model = names[0]
+            elif self._options.model not in names:
+                problems.append(f"{server.base_url}: has {', '.join(names)}")
+                continue
+            return
+        raise SpeechUnavailable("no model server: " + "; ".join(problems))
+
+    async def _close_servers(self) -> None:
+        servers, self._servers = self._servers, []
+        for server in servers:
+            await server.aclose()
+
+    async def _run(self, request: GenerationRequest, stream: TokenStream) -> None:
+        """One request, at the first server that begins to answer."""
+        reply = _Reply(stream, perf_counter())
+        body = await asyncio.to_thread(request_body, request, self._model, self._clips)
+        first = next(self._turn)
+        error: SpeechError = SpeechUnavailable("no model server")
+        for offset in range(len(self._servers)):
+            server = self._servers[(first + offset) % len(self._servers)]
+            try:
+                await self._ask(server, body, reply)
+                return
+            except httpx.HTTPError as exc:
+                reason = f"{type(exc).__name__} {exc}".strip()
+                error = SpeechUnavailable(f"{server.base_url}: {reason}")
+            except TimeoutError:
+                error = SpeechUnavailable(f"{server.base_url}: no token in time")
+            except SpeechError as exc:
+                error = exc
+            if reply.has_begun or not error.retryable:
+                break
+            logger.warning(
+                "model_server_failed",
+                extra=fields(url=str(server.base_url), reason=str(error)),
+            )
+        stream.deliver(Delivery(error=error))
+
+    async def _ask(
+        self, server: httpx.AsyncClient, body: dict[str, object], reply: _Reply
+    ) -> None:
+        """Raises httpx.HTTPError, TimeoutError, SpeechError: this server failed."""
+        async with asyncio.timeout(self._options.first_token_timeout_s) as patience:
+            async with server.stream("POST", _COMPLETIONS, json=body) as answer:
+                if answer.is_error:
+                    text = (await answer.aread()).decode(errors="replace")
+                    raise error_of(answer.status_code, text)
+                async for line in answer.aiter_lines():
+                    part = stream_part(line)
+                    if part is None:
+                        continue
+                    if part.text:
+                        patience.reschedule(None)  # from here on, httpx watches
+                    reply.take(part)
+                    if part.is_end:
+                        return
+        # A server that leaves out [DONE] has still ended its answer.
+        reply.end()
+
+
+class _Reply:
+    """One reply as its events come in."""
+
+    def __init__(self, stream: TokenStream, began: float) -> None:
+        self._stream = stream
+        self._began = began
+        self._first_token_ms = 0.0
+        self._num_events = 0
+        self._last = StreamPart()
+        self._finish_reason: FinishReason | None = None
+        self._has_ended = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Text has been passed on: nobody else can take over."""
+        return self._num_events > 0
+
+    def take(self, part: StreamPart) -> None:
+        """Pass text on; keep the rest for the end."""
+        if part.text:
+            if not self._num_events:
+                self._first_token_ms = self._elapsed_ms()
+            self._num_events += 1
+            self._stream.deliver(
+                Delivery(
+                    token_ids=tuple(part.text.encode(errors="replace")),
+                    timings=self._timings(),
+                )
+            )
+        if part.finish_reason is not None:
+            self._finish_reason = part.finish_reason
+        if part.prompt_tokens is not None:
+            self._last = part
+        if part.is_end:
+            self.end()
+
+    def end(self) -> None:
+        """The answer is over.
+
+        Raises:
+            GenerationFailed: it broke off without a reason to.
+        """
+        if self._has_ended:
+            return
+        if self._finish_reason is None:
+            raise GenerationFailed("the model server's answer broke off")
+        self._has_ended = True
+        usage = Usage(
+            prompt_tokens=self._last.prompt_tokens or 0,
+            cached_tokens=self._last.cached_tokens,
+            audio_tokens=0,
+            # an event may hold several tokens: a lower bound where nobody counts
+            completion_tokens=(
+                self._num_events
+                if self._last.completion_tokens is None
+                else self._last.completion_tokens
+            ),
+        )
+        self._stream.deliver(
+            Delivery(
+                finish_reason=self._finish_reason,
+                usage=usage,
+                timings=self._timings(),
+            )
+        )
+
+    def _elapsed_ms(self) -> float:
+        return (perf_counter() - self._began) * 1000.0
+
+    def _timings(self) -> Timings:
+        first = self._first_token_ms
+        return Timings(
+            queue_ms=0.0,
+            encode_ms=0.0,
+            prefill_ms=first,
+            first_token_ms=first,
+            total_ms=self._elapsed_ms(),
+        )
