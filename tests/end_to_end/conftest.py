@@ -12,6 +12,25 @@ import pytest
 from tests.end_to_end.asterisk_lab import Asterisk, AsteriskUnavailable
 from tests.end_to_end.bot_service import BotService
 
+Measured = Callable[[str, float], None]
+_MEASUREMENTS: dict[str, list[float]] = {}
+
+
+@pytest.fixture(scope="session")
+def measured() -> Measured:
+    """Takes a name and seconds; figures are shown, never judged, at the end."""
+
+    def note(name: str, seconds: float) -> None:
+        _MEASUREMENTS.setdefault(name, []).append(seconds)
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for name, seconds in sorted(_MEASUREMENTS.items()):
+        figures = " ".join(f"{1000 * value:.0f}" for value in sorted(seconds))
+        terminalreporter.write_line(f"measured on real calls: {name}: {figures} ms")
+
 
 @pytest.fixture(scope="session")
 def service_agi_port() -> int:

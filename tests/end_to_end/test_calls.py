@@ -16,11 +16,10 @@ import pytest
 from tests.end_to_end.asterisk_lab import Asterisk
 from tests.end_to_end.bot_service import BotService
 from tests.end_to_end.caller_script import Press, Say, recording
+from tests.end_to_end.conftest import Measured
 from tests.end_to_end.sip_caller import CallEvent, SipCall
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.slow, pytest.mark.timeout(180)]
-
-RecordProperty = Callable[[str, object], None]
 
 PEOPLE_HZ = 440
 # Human recordings of one to three seconds, each a complete thing to say.
@@ -100,20 +99,20 @@ async def test_greeting_is_heard_on_the_expected_leg(
 
 
 async def test_a_reply_is_heard_after_each_utterance(
-    way: Way, record_property: RecordProperty
+    way: Way, measured: Measured
 ) -> None:
     async with way.call() as call:
         await _bot_spoke(call)
         for utterance in way.utterances():
             delay_s = await _ask(call, utterance)
-            record_property(f"{way.leg}_reply_delay_ms", round(delay_s * 1000))
+            measured(f"reply delay, {way.leg}", delay_s)
             await asyncio.sleep(0.5)  # people take a breath
         assert call.is_up
         assert call.ear.num_lost == 0
 
 
 async def test_talking_over_the_bot_silences_it(
-    duplex_way: Way, record_property: RecordProperty
+    duplex_way: Way, measured: Measured
 ) -> None:
     utterance = duplex_way.utterances()[1]
     async with duplex_way.call("talkative") as call:
@@ -124,8 +123,7 @@ async def test_talking_over_the_bot_silences_it(
         said = await call.happened("said_start", after_s=begun.at_s)
         # Long before the greeting would end by itself, and while the caller talks.
         stopped = await call.happened("heard_end", after_s=said.at_s - 0.5, timeout_s=5)
-        stop_ms = round((stopped.at_s - said.at_s) * 1000)
-        record_property(f"{duplex_way.leg}_stop_time_ms", stop_ms)
+        measured(f"stop time, {duplex_way.leg}", stopped.at_s - said.at_s)
         assert stopped.at_s < said.at_s + 2.0
         ended = await call.happened("said_end", after_s=said.at_s)
         await call.happened("heard_start", after_s=ended.at_s, timeout_s=20)
