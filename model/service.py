@@ -272,8 +272,26 @@ class LocalSession:
         made.stream.end(error)
 
     async def _answer(self, turn: int, made: _OpenTurn) -> None:
-        """Generate, take actions out, speak."""
-        async with self._submit(turn) as tokens:
+        """Generate, take actions out, speak; with fewer old turns when it must be."""
+        while True:
+            try:
+                return await self._generate(turn, made)
+            except ContextTooLong as exc:
+                # A server elsewhere finds out late, but before its first word.
+                if made.spoken.text or not self._history.drop_oldest():
+                    raise
+                logger.info("oldest_turns_dropped", extra=fields(reason=str(exc)))
+
+    async def _generate(self, turn: int, made: _OpenTurn) -> None:
+        request = GenerationRequest(
+            self._history.prompt(turn),
+            session=self._slot,
+            priority=Priority.PHONE,
+            max_new_tokens=self._options.max_new_tokens,
+            temperature=self._options.temperature,
+            request_id=f"{self._options.call_id}/{turn}",
+        )
+        async with self._engine.submit(request) as tokens:
             try:
                 await self._speak(turn, made, self._texts(turn, made, tokens))
             finally:
@@ -289,23 +307,6 @@ class LocalSession:
             first_audio_ms=made.first_audio_ms, total_ms=made.elapsed_ms()
         )
         await made.stream.put(ReplyDone(turn, text, "stop", timings=timings))
-
-    def _submit(self, turn: int) -> TokenStream:
-        while True:
-            request = GenerationRequest(
-                self._history.prompt(turn),
-                session=self._slot,
-                priority=Priority.PHONE,
-                max_new_tokens=self._options.max_new_tokens,
-                temperature=self._options.temperature,
-                request_id=f"{self._options.call_id}/{turn}",
-            )
-            try:
-                return self._engine.submit(request)
-            except ContextTooLong as exc:
-                if not self._history.drop_oldest():
-                    raise
-                logger.info("oldest_turns_dropped", extra=fields(reason=str(exc)))
 
     async def _texts(
         self, turn: int, made: _OpenTurn, tokens: TokenStream

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from config import DEFAULT_MODEL, Settings
+from config import DEFAULT_MODEL, Settings, comma_list
 from model.engine.interface import ReplyEngine
 from model.errors import (
     ModelLoadError,
@@ -162,8 +162,15 @@ async def _make_engine(
         logger.warning("scripted_engine", extra=fields(note="no model is running"))
         return ScriptedEngine()
     if settings.engine == "openai":
-        raise ModelLoadError(
-            "the engine openai is not available", subject="ULTRAVOX_ENGINE"
+        from model.engine.openai_engine import OpenAiEngine, OpenAiOptions
+
+        state.phase = "looking for a model server"
+        return OpenAiEngine(
+            OpenAiOptions(
+                urls=tuple(comma_list(settings.engine_url)),
+                api_key=settings.engine_api_key.get_secret_value(),
+                model=settings.model,
+            )
         )
     from model.engine.engine import Engine, EngineOptions
 
@@ -208,7 +215,6 @@ def tts_options(settings: Settings) -> TtsOptions:
         speed_wpm=settings.tts_speed_wpm,
         num_workers=settings.tts_workers,
         url=settings.tts_url,
-        api_key=settings.engine_api_key.get_secret_value(),
     )
 
 

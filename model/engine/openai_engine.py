@@ -164,12 +164,16 @@ class OpenAiEngine:
                 num_tokens=num_clips,
                 limit_tokens=self._options.max_clips,
             )
+
+        def cancel() -> None:
+            task.cancel()
+
         stream = TokenStream(
             self._chat.decode,
             stop=request.stop,
             # the request's own timeouts say more
             timeout_s=2 * self._options.first_token_timeout_s,
-            cancel=lambda: task.cancel(),
+            cancel=cancel,
         )
         task = asyncio.create_task(self._run(request, stream))
         self._tasks.add(task)
