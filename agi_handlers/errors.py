@@ -26,7 +26,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 
-class CallEnded(Exception):  # noqa: N818 - an end is not an error
+class CallEnded(Exception):
     """Ends a call from anywhere inside its task group.
 
     reason: a short fixed word for logs and records, such as
