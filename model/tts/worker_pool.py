@@ -49,8 +49,8 @@ class WorkerPool:
         self._command = command
         self._options = options or PoolOptions()
         self._idle: asyncio.Queue[WorkerProcess | None] = asyncio.Queue(
-            # One place a process and a wake-up a waiter; never full.
-            maxsize=2 * self._options.num_workers + self._options.max_waiting
+            # One place a process and a wake-up a waiter: never full.
+            maxsize=self._options.num_workers + self._options.max_waiting
         )
         self._workers: set[WorkerProcess] = set()
         self._keepers: list[asyncio.Task[None]] = []
@@ -179,11 +179,19 @@ class WorkerPool:
             self._num_waiting -= 1
         raise SynthesisFailed("the synthesiser is closed")
 
+    def _offer(self, worker: WorkerProcess) -> None:
+        """`worker` has nothing to do; those that died while idle make room."""
+        idle = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
+        for other in idle:
+            if other is not None and not other.is_lost:
+                self._idle.put_nowait(other)
+        self._idle.put_nowait(worker)
+
     async def _keep(self, worker: WorkerProcess) -> None:
         """Serve one process, and the one that replaces it, until cancelled."""
         while True:
             try:
-                await worker.run(self._idle.put_nowait)
+                await worker.run(self._offer)
             finally:
                 await self._end(worker)
             self._num_replaced += 1

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from model.audio.pcm import Wave, wave_from_pcm16
 from model.tts.errors import VoiceUnknown
@@ -21,9 +22,10 @@ SENTENCE = "Thank you for calling, how can I help you with your order today?"
 NUM_SYLLABLES = 15
 SAME_SAMPLES = 160
 """espeak varies an utterance by a millisecond, and edges are cut in steps of 10."""
+in_one_loop = pytest.mark.asyncio(loop_scope="module")  # that of the fixture
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def espeak() -> AsyncIterator[WorkerPool]:
     options = PoolOptions(num_workers=2, wait_timeout_s=60.0, worker=PATIENT)
     pool = WorkerPool("espeak", ("model.tts.espeak_worker",), options)
@@ -58,6 +60,7 @@ def active_dbfs(wave: Wave) -> float:
     return float(10 * math.log10(np.mean(10 ** (active / 10))))
 
 
+@in_one_loop
 async def test_a_sentence_takes_about_as_long_as_a_person_needs(
     espeak: WorkerPool,
 ) -> None:
@@ -78,6 +81,7 @@ async def test_a_sentence_takes_about_as_long_as_a_person_needs(
     ],
     ids=lambda voice: f"{voice.language} {voice.name}",
 )
+@in_one_loop
 async def test_every_voice_is_equally_loud_and_never_clips(
     espeak: WorkerPool, voice: Voice
 ) -> None:
@@ -86,12 +90,14 @@ async def test_every_voice_is_equally_loud_and_never_clips(
     assert np.abs(wave).max() < 0.95
 
 
+@in_one_loop
 async def test_sentences_of_one_voice_are_equally_loud(espeak: WorkerPool) -> None:
     texts = [SENTENCE, "Yes.", "One moment, please.", "Zoo shoes use few sues."]
     levels = [active_dbfs(await speak(espeak, text)) for text in texts]
     assert max(levels) - min(levels) < 5.0
 
 
+@in_one_loop
 async def test_speech_begins_and_ends_at_once(espeak: WorkerPool) -> None:
     for text in (SENTENCE, "Hello.", "Is it?", "Good."):
         loud = np.flatnonzero(blocks_dbfs(await speak(espeak, text)) > -40)
@@ -100,6 +106,7 @@ async def test_speech_begins_and_ends_at_once(espeak: WorkerPool) -> None:
         assert len(wave) / 8 - (loud[-1] + 1) * 20 <= 120
 
 
+@in_one_loop
 async def test_nothing_but_speech_band_is_sent_at_eight_kilohertz(
     espeak: WorkerPool,
 ) -> None:
@@ -108,6 +115,7 @@ async def test_nothing_but_speech_band_is_sent_at_eight_kilohertz(
     assert spectrum[len(spectrum) * 99 // 100 :].max() < 0.02 * spectrum.max()
 
 
+@in_one_loop
 async def test_the_rate_asked_for_changes_the_samples_not_the_duration(
     espeak: WorkerPool,
 ) -> None:
@@ -116,12 +124,14 @@ async def test_the_rate_asked_for_changes_the_samples_not_the_duration(
     assert len(wide) / 16_000 == pytest.approx(len(narrow) / 8000, abs=0.02)
 
 
+@in_one_loop
 async def test_faster_speech_is_shorter(espeak: WorkerPool) -> None:
     slow = await speak(espeak, SENTENCE, Voice(speed_wpm=120))
     fast = await speak(espeak, SENTENCE, Voice(speed_wpm=240))
     assert len(fast) < 0.7 * len(slow)
 
 
+@in_one_loop
 async def test_thirty_sentences_at_once_are_each_what_they_are_alone(
     espeak: WorkerPool,
 ) -> None:
@@ -132,6 +142,7 @@ async def test_thirty_sentences_at_once_are_each_what_they_are_alone(
         assert abs(len(many) - one) <= SAME_SAMPLES
 
 
+@in_one_loop
 async def test_espeak_s_commands_inside_a_text_are_not_obeyed(
     espeak: WorkerPool,
 ) -> None:
@@ -140,6 +151,7 @@ async def test_espeak_s_commands_inside_a_text_are_not_obeyed(
     assert abs(len(faster) - len(plain)) <= SAME_SAMPLES
 
 
+@in_one_loop
 async def test_markup_is_not_obeyed(espeak: WorkerPool) -> None:
     assert len(await speak(espeak, "one <break time='9s'/> two")) < 8 * 8000
 
@@ -153,6 +165,7 @@ async def test_markup_is_not_obeyed(espeak: WorkerPool) -> None:
     ],
     ids=["language", "variant", "name"],
 )
+@in_one_loop
 async def test_a_voice_that_espeak_lacks_is_refused(
     espeak: WorkerPool, voice: Voice
 ) -> None:
@@ -160,10 +173,12 @@ async def test_a_voice_that_espeak_lacks_is_refused(
         await espeak.check_voice(voice)
 
 
+@in_one_loop
 async def test_a_text_without_words_is_silent(espeak: WorkerPool) -> None:
     assert len(await speak(espeak, " ... ")) == 0
 
 
+@in_one_loop
 async def test_a_stopped_sentence_does_not_leak_into_the_next(
     espeak: WorkerPool,
 ) -> None:

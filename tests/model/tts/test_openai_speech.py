@@ -205,7 +205,7 @@ async def test_a_break_in_mid_speech_fails_and_is_not_repeated_to_the_caller() -
 
 async def test_a_silent_server_fails_after_the_deadline() -> None:
     async def nothing(_writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(5)
+        await asyncio.sleep(0.5)
 
     async with running(nothing, nothing, silence_timeout_s=0.1) as (speech, server):
         with pytest.raises(SynthesisFailed, match="Timeout"):

@@ -115,6 +115,17 @@ async def test_a_process_killed_while_idle_costs_nobody_a_request() -> None:
         assert seconds(await speak(pool, "tone 1")) == 1.0
 
 
+async def test_a_process_that_keeps_dying_while_idle_is_always_replaced() -> None:
+    before = children()
+    async with open_pool(1, max_waiting=1) as pool:
+        for num_deaths in range(1, 5):
+            (pid,) = children() - before
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda n=num_deaths: pool.status().num_replaced == n)  # type: ignore[misc]
+            await until(lambda: pool.status().num_workers == 1)
+        assert seconds(await speak(pool, "tone 1")) == 1.0
+
+
 async def test_a_stopped_process_is_replaced_after_the_deadline() -> None:
     before = children()
     async with open_pool(1, worker=IMPATIENT) as pool:
