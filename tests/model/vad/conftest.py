@@ -1,48 +1,13 @@
-"""Speech to listen to: two sentences by espeak, in telephone quality."""
+"""Speech for the detectors."""
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-
-import numpy as np
 import pytest
 
-from model.audio.g711 import ulaw_decode, ulaw_encode
-from model.audio.pcm import Wave, pcm16_from_wave
-from model.audio.resample import resample
-
-
-def _speak(texts: list[str]) -> list[Wave]:
-    from model.tts.espeak_library import EspeakLibrary
-    from model.tts.voice import Voice
-
-    library = EspeakLibrary()
-    waves = []
-    for text in texts:
-        parts: list[tuple[Wave, int]] = []
-
-        def keep(
-            wave: Wave, rate_hz: int, parts: list[tuple[Wave, int]] = parts
-        ) -> bool:
-            parts.append((wave.copy(), rate_hz))
-            return True
-
-        library.speak(text, Voice(), keep)
-        rate_hz = parts[0][1]
-        waves.append(resample(np.concatenate([w for w, _ in parts]), rate_hz, 8000))
-    return waves
+from tests.fakes import espeak_speech
 
 
 @pytest.fixture(scope="session")
 def spoken_call() -> bytes:
-    """1 s of line noise, a sentence, 1.5 s of noise, another, 1.5 s; pcm16."""
-    texts = ["I would like to change my delivery address.", "No, thank you very much."]
-    # The library has one global state, and this process runs other tests.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        first, second = pool.submit(_speak, texts).result(timeout=60)
-    gap = np.zeros(12_000, dtype=np.float32)
-    wave = np.concatenate([gap[:8000], first, gap, second, gap])
-    rng = np.random.default_rng(1)
-    wave = 0.5 * wave + (1e-3 * rng.standard_normal(wave.size)).astype(np.float32)
-    return ulaw_decode(ulaw_encode(pcm16_from_wave(wave.astype(np.float32))))
+    """Two sentences with silence around them."""
+    return espeak_speech.spoken_call()
