@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
@@ -82,101 +83,103 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, campaigns, prompts))
+            runner.run(_serve(settings, _Persona(campaigns, prompts)))
     except ListenFailed as exc:
         logger.error("cannot_listen", extra=fields(error=str(exc)))
         return 1
     return 0
 
 
-async def _serve(
-    settings: Settings,
-    campaigns: Mapping[str, Campaign],
-    prompts: Mapping[str, Prompt],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Persona:
+    """What was read from disk before anything was started."""
+
+    campaigns: Mapping[str, Campaign]
+    prompts: Mapping[str, Prompt]
+
+
+async def _serve(settings: Settings, persona: _Persona) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
     urls = comma_list(settings.api_url)
-    is_supervising = not urls
-    if is_supervising:
+    sidecar: Sidecar | None = None
+    if not urls:
         _check_http_port(settings)
         urls = [_own_url(settings)]
+        sidecar = Sidecar(SidecarOptions(url=urls[0], command=sidecar_command(_ROOT)))
     async with AsyncExitStack() as stack:
         media_port = await stack.enter_async_context(
-            open_media_port(
-                MediaPortOptions(
-                    host=settings.audiosocket_host,
-                    port=settings.audiosocket_port,
-                    allowed_peers=tuple(comma_list(settings.allowed_dialers)),
-                )
-            )
+            open_media_port(_media_port_options(settings))
         )
         wheel = stack.enter_context(run_frame_wheel())
-        api_key = settings.api_key.get_secret_value()
-        speech = await stack.enter_async_context(
-            RemoteSpeechService(
-                urls,
-                api_key,
-                SpeechClientOptions(
-                    first_event_timeout_s=settings.first_audio_timeout_s
-                ),
-            )
-        )
+        speech = await stack.enter_async_context(_speech_client(settings, urls))
         phone = Phone(
             settings=settings,
             speech=speech,
-            legs=LegChooser(
-                LegOptions(
-                    media=settings.media,
-                    advertise=settings.audiosocket_advertise,
-                    shared_dir=settings.shared_dir,
-                    exchange_dir=settings.data_dir / "exchange",
-                    asterisk_dir=settings.asterisk_dir,
-                ),
-                media_port,
-                wheel,
-            ),
+            legs=LegChooser(_leg_options(settings), media_port, wheel),
             detector=load_detector(settings.vad),
-            prompts=prompts,
-            campaigns=campaigns,
+            prompts=persona.prompts,
+            campaigns=persona.campaigns,
         )
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        background = [tasks.create_task(phone.watch_speech())]
-        if is_supervising:
-            sidecar = Sidecar(
-                SidecarOptions(url=urls[0], command=sidecar_command(_ROOT))
-            )
-            background.append(tasks.create_task(sidecar.run()))
         heartbeat = HeartbeatSender(
             urls,
             socket.gethostname(),
             lambda: phone.heartbeat(wheel.stats.num_late_ticks),
-            api_key,
+            settings.api_key.get_secret_value(),
         )
-        background.append(tasks.create_task(heartbeat.run()))
-        server = AgiServer(
-            routes(phone),
-            AgiServerOptions(host=settings.agi_host, port=settings.agi_port),
+        work = [phone.watch_speech(), heartbeat.run()]
+        if sidecar is not None:
+            work.append(sidecar.run())
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        background = [tasks.create_task(one) for one in work]
+        server = await stack.enter_async_context(
+            AgiServer(routes(phone), _agi_options(settings))
         )
-        await stack.enter_async_context(server)
         # what is loaded by now stays: the collector need not walk it in mid-call
         gc.collect()
         gc.freeze()
-        logger.info(
-            "listening",
-            extra=fields(
-                agi_port=server.port,
-                audio_port=media_port.port,
-                speech=",".join(urls),
-                max_calls=settings.max_calls,
-            ),
-        )
+        ports = {"agi_port": server.port, "audio_port": media_port.port}
+        logger.info("listening", extra=fields(**ports, speech=",".join(urls)))
         await stop.wait()
         await _drain(phone, server, settings.drain_s)
         for task in background:
             task.cancel()
+
+
+def _media_port_options(settings: Settings) -> MediaPortOptions:
+    return MediaPortOptions(
+        host=settings.audiosocket_host,
+        port=settings.audiosocket_port,
+        allowed_peers=tuple(comma_list(settings.allowed_dialers)),
+    )
+
+
+def _agi_options(settings: Settings) -> AgiServerOptions:
+    return AgiServerOptions(
+        host=settings.agi_host,
+        port=settings.agi_port,
+        allowed_peers=tuple(comma_list(settings.allowed_dialers)),
+    )
+
+
+def _leg_options(settings: Settings) -> LegOptions:
+    return LegOptions(
+        media=settings.media,
+        advertise=settings.audiosocket_advertise,
+        shared_dir=settings.shared_dir,
+        exchange_dir=settings.data_dir / "exchange",
+        asterisk_dir=settings.asterisk_dir,
+    )
+
+
+def _speech_client(settings: Settings, urls: list[str]) -> RemoteSpeechService:
+    return RemoteSpeechService(
+        urls,
+        settings.api_key.get_secret_value(),
+        SpeechClientOptions(first_event_timeout_s=settings.first_audio_timeout_s),
+    )
 
 
 async def _drain(phone: Phone, server: AgiServer, drain_s: float) -> None:
