@@ -16,14 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
-import onnxruntime
 
 from model.audio.pcm import Wave
 from model.audio.resample import Upsampler
 from model.errors import ModelLoadError
+from model.onnx import import_onnxruntime
 from model.vad.detector import DetectorStream
 
 _PACKAGE: Final = "silero-vad"
@@ -52,7 +52,7 @@ class SileroDetector:
 
     window_samples: Final = _NETWORK_WINDOW_SAMPLES // 2
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, session: Any) -> None:
         self._session = session
         self._rate = np.array(_NETWORK_RATE_HZ, dtype=np.int64)
 
@@ -63,6 +63,7 @@ class SileroDetector:
         Raises:
             ModelLoadError: the package is missing, or has no such network.
         """
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         # One thread: more would fight the 20 ms frames for cores, and spin.
         options.intra_op_num_threads = 1
