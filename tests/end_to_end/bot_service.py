@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.request import urlopen
 
 import psutil
 
@@ -114,6 +115,12 @@ class BotService:
                 return _status_set(agi)
         except OSError:
             return ""
+
+    def health(self) -> str:
+        """What GET /health answers, as text."""
+        url = f"http://127.0.0.1:{self.http_port}/health"
+        with urlopen(url, timeout=10) as response:
+            return str(response.read().decode())
 
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")

@@ -3,8 +3,8 @@
     python -m tests.end_to_end.sip_caller --port 15000 --to bot \\
         --say wait:200,1 --say hello.wav --out heard.wav --events events.jsonl
 
-Items of --say: see caller_script. Exit status: 0 answered and ended, 1 refused or
-not answered. The last line of output is JSON.
+Items of --say: see tools/caller/say_items.py. Exit status: 0 answered and ended,
+1 refused or not answered. The last line of output is JSON.
 """
 
 from __future__ import annotations
@@ -23,18 +23,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
 
-from model.audio.frames import FRAME_SAMPLES, RATE_HZ
+from model.audio.frames import FRAME_MS, FRAME_SAMPLES, RATE_HZ
+from model.audio.g711 import ulaw_decode, ulaw_encode
 from model.audio.wav import write_wav
-from tests.end_to_end.caller_script import (
-    KEYS,
-    SLOT_S,
-    CallerScript,
-    Item,
-    KeySlot,
-    Slot,
-    parse_item,
-)
-from tests.end_to_end.heard_sound import Ear
 from tests.end_to_end.sip_dialogue import (
     Answered,
     ByeAnswered,
@@ -46,6 +37,10 @@ from tests.end_to_end.sip_dialogue import (
     SipDialogue,
     State,
 )
+from tests.end_to_end.tones import ToneFinder
+from tools.caller.ear import Ear
+from tools.caller.mouth import Mouth, Slot
+from tools.caller.say_items import KEYS, Item, parse_item
 
 _LOOPBACK: Final = "127.0.0.1"
 _INVITE_RETRY_S: Final = 0.5  # RFC 3261 T1
@@ -53,6 +48,10 @@ _BYE_TIMEOUT_S: Final = 2.0
 _ULAW_PAYLOAD: Final = 0
 _KEY_PAYLOAD: Final = 101
 _KEY_VOLUME: Final = 10
+# A key of 160 ms. Its end is sent three times; that alone tells Asterisk the key.
+_KEY_SAMPLES: Final = 8 * FRAME_SAMPLES
+_NUM_KEY_ENDS: Final = 3
+_SLOT_S: Final = FRAME_MS / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ class SipCall:
     """One call, from INVITE to BYE; leaving the block hangs up.
 
     async with SipCall(port, "bot") as call:
-        await call.heard("heard_start")
+        await call.happened("heard-start")
         call.do(recording(path))
         await call.heard_tone(440)
     """
@@ -100,8 +99,11 @@ class SipCall:
         self._extension, self._number, self._name = extension, number, name
         self._answer_timeout_s = answer_timeout_s
         self._is_mute = is_mute
-        self.script = CallerScript(items)
         self.ear = Ear()
+        self.num_lost = 0
+        self._mouth = Mouth(items)
+        self._to_do: list[Item] = []
+        self._tones = ToneFinder()
         self.events: list[CallEvent] = []
         self.worst_slot_lateness_ms = 0.0
         self._news = asyncio.Event()
@@ -115,6 +117,7 @@ class SipCall:
         self._timestamp = random.getrandbits(31)
         self._ssrc = random.getrandbits(32)
         self._num_slots = 0
+        self._heard_sequence: int | None = None
         self._last_key_stamp = b""
 
     async def __aenter__(self) -> Self:
@@ -162,7 +165,7 @@ class SipCall:
 
     def do(self, *items: Item) -> None:
         """Say or press these, after what is being said."""
-        self.script.add(*items)
+        self._to_do += items
 
     async def until(
         self, is_true: Callable[[], bool], what: str, timeout_s: float
@@ -204,12 +207,12 @@ class SipCall:
 
     async def ended(self, *, timeout_s: float = 30.0) -> CallEvent:
         """The other side has hung up."""
-        return await self.happened("remote_hung_up", timeout_s=timeout_s)
+        return await self.happened("remote-hung-up", timeout_s=timeout_s)
 
     async def hang_up(self) -> None:
         """Hang up, if the call is still up."""
         if self.is_up:
-            self._note("hung_up")
+            self._note("hung-up")
             self._dialogue.hang_up()
             self._flush_sip()
             try:
@@ -217,15 +220,15 @@ class SipCall:
                     lambda: self._dialogue.state is State.ENDED, _BYE_TIMEOUT_S
                 )
             except TimeoutError:
-                self._note("bye_unanswered")
+                self._note("bye-unanswered")
 
     def summary(self) -> dict[str, object]:
         """Figures of the whole call."""
         return {
             "seconds": round(self.at_s, 3),
-            "packets": len(self.ear.packets),
-            "lost": self.ear.num_lost,
-            "max_gap_ms": self.ear.max_gap_ms(),
+            "packets": self.ear.cadence.num_frames,
+            "lost": self.num_lost,
+            "max_gap_ms": round(1000 * self.ear.cadence.max_gap_s),
             "worst_slot_lateness_ms": round(self.worst_slot_lateness_ms, 1),
             "sounds": [
                 [round(s.start_s, 3), round(s.end_s, 3)] for s in self.ear.sounds
@@ -267,43 +270,46 @@ class SipCall:
         """Send one packet every 20 ms, on a schedule that does not drift."""
         next_at = _now()
         while self.is_up:
-            self._send_slot(self.script.next_slot(self.at_s, self.ear))
+            if self._mouth.is_done and self._to_do:
+                self._mouth, self._to_do = Mouth(self._to_do), []
+            self._send_slot(self._mouth.next_slot(self.at_s, 0.0, self.ear))
             self.ear.on_time(self.at_s)
             self._drain_events()
             self._tell()
-            if self.script.has_hung_up:
+            if self._mouth.has_hung_up:
                 await self.hang_up()
                 return
-            next_at += SLOT_S
+            next_at += _SLOT_S
             lateness_ms = (_now() - next_at) * 1000
             self.worst_slot_lateness_ms = max(self.worst_slot_lateness_ms, lateness_ms)
             await asyncio.sleep(max(0.0, next_at - _now()))
 
     def _send_slot(self, slot: Slot) -> None:
         at = self._timestamp + self._num_slots * FRAME_SAMPLES
-        if isinstance(slot, KeySlot):
-            at -= slot.slots_since_down * FRAME_SAMPLES  # an event keeps its start
-            is_first = slot.slots_since_down == 0
-            payload_type = _KEY_PAYLOAD | (0x80 if is_first else 0)
-            end = 0x80 if slot.is_end else 0
+        if slot.pcm16 is not None:
+            marker = 0x80 if self._num_slots == 0 else 0
+            self._send_rtp(_ULAW_PAYLOAD | marker, at, ulaw_encode(slot.pcm16))
+        if slot.key is not None:
             payload = struct.pack(
-                ">BBH", slot.event, end | _KEY_VOLUME, slot.duration_samples
+                ">BBH", KEYS.index(slot.key), 0x80 | _KEY_VOLUME, _KEY_SAMPLES
             )
-        else:
-            payload_type = _ULAW_PAYLOAD | (0x80 if self._num_slots == 0 else 0)
-            payload = slot.ulaw
+            for _ in range(_NUM_KEY_ENDS):
+                self._send_rtp(_KEY_PAYLOAD, at - _KEY_SAMPLES, payload)
+        self._num_slots += 1
+
+    def _send_rtp(self, payload_type: int, timestamp: int, payload: bytes) -> None:
+        if self._rtp_target is None or self._is_mute:
+            return
         header = struct.pack(
             ">BBHII",
             0x80,
             payload_type,
             self._sequence & 0xFFFF,
-            at & 0xFFFFFFFF,
+            timestamp & 0xFFFFFFFF,
             self._ssrc,
         )
-        if self._rtp_target is not None and not self._is_mute:
-            self._rtp.sendto(header + payload, self._rtp_target)
+        self._rtp.sendto(header + payload, self._rtp_target)
         self._sequence += 1
-        self._num_slots += 1
 
     def _on_rtp(self, datagram: bytes) -> None:
         if len(datagram) < 12:
@@ -313,14 +319,26 @@ class SipCall:
         if datagram[0] & 0x10 and len(datagram) >= start + 4:
             start += 4 + 4 * int.from_bytes(datagram[start + 2 : start + 4], "big")
         payload = datagram[start:]
-        self.ear.on_sequence(int.from_bytes(datagram[2:4], "big"))
+        self._count_lost(int.from_bytes(datagram[2:4], "big"))
         if payload_type == _ULAW_PAYLOAD:
-            self.ear.on_packet(self.at_s, payload)
+            pcm16 = ulaw_decode(payload)
+            self.ear.on_arrival(self.at_s, pcm16)
+            hz = self._tones.hear(pcm16)
+            if hz is not None:
+                self._note("tone", value=hz)
         elif payload_type == _KEY_PAYLOAD and len(payload) >= 4 and payload[1] & 0x80:
             # The end of a key comes three times, with one RTP time stamp.
             if datagram[4:8] != self._last_key_stamp:
-                self._note("key_heard", KEYS[payload[0] & 15])
+                self._note("key-heard", KEYS[payload[0] & 15])
             self._last_key_stamp = datagram[4:8]
+
+    def _count_lost(self, sequence: int) -> None:
+        if self._heard_sequence is not None:
+            step = (sequence - self._heard_sequence) & 0xFFFF
+            # A larger step is a new stream: Asterisk starts one at a transfer.
+            if 0 < step < 1000:
+                self.num_lost += step - 1
+        self._heard_sequence = sequence
 
     def _on_sip(self, datagram: bytes) -> None:
         for event in self._dialogue.receive(datagram):
@@ -335,11 +353,11 @@ class SipCall:
                 case Refused(code):
                     self._note("refused", str(code))
                 case RemoteHungUp(reason):
-                    self._note("remote_hung_up", reason)
+                    self._note("remote-hung-up", reason)
                 case ReferReceived(to):
-                    self._note("refer_received", to)
+                    self._note("refer-received", to)
                 case ByeAnswered():
-                    self._note("bye_answered")
+                    self._note("bye-answered")
         self._flush_sip()
         self._tell()
 
@@ -348,11 +366,15 @@ class SipCall:
             self._sip.sendto(datagram, self._server)
 
     def _drain_events(self) -> None:
-        for heard in self.ear.events():
-            value = float(heard.hz) if heard.name == "tone" else None
-            self.events.append(CallEvent(heard.at_s, heard.name, value=value))
-        for done in self.script.events():
-            self._note(done.name, done.what, done.voiced_until_s)
+        for name, at_s in self.ear.news():
+            self.events.append(CallEvent(at_s, name))
+        for done in self._mouth.events():
+            voiced_s = None
+            if done.name.startswith("said-") and self._mouth.said:
+                said = self._mouth.said[-1]
+                is_start = done.name == "said-start"
+                voiced_s = said.voiced_start_s if is_start else said.voiced_end_s
+            self._note(done.name, done.what, voiced_s)
 
     def _note(self, name: str, what: str = "", value: float | None = None) -> None:
         self.events.append(CallEvent(self.at_s, name, what, value))

@@ -8,8 +8,8 @@ import pytest
 
 from tests.end_to_end.asterisk_lab import Asterisk
 from tests.end_to_end.bot_service import BotService
-from tests.end_to_end.caller_script import recording
 from tests.end_to_end.sip_caller import SipCall
+from tools.caller.say_items import recording
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -17,7 +17,7 @@ PEOPLE_HZ = 440
 
 
 async def _is_talking(call: SipCall) -> None:
-    await call.happened("heard_start", timeout_s=20)
+    await call.happened("heard-start", timeout_s=20)
 
 
 async def test_killed_in_mid_call(asterisk: Asterisk, own_service: BotService) -> None:
@@ -96,7 +96,7 @@ async def test_draining_refuses_new_calls_and_ends_running_ones_well(
         async with SipCall(asterisk_22.sip_port, to) as late:
             await late.heard_tone(PEOPLE_HZ)
         assert running.is_up
-        await running.happened("heard_end", timeout_s=30)
+        await running.happened("heard-end", timeout_s=30)
     assert own_service.stop() == 0
 
 
