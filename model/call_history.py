@@ -75,6 +75,12 @@ class CallHistory:
         self._settled.append(turn)
         _append(self._dialogue, turn)
 
+    def recall(self, user: Sequence[str | AudioClip], heard: str) -> None:
+        """A turn that was settled elsewhere."""
+        turn = HistoryTurn(tuple(user), said=heard)
+        self._settled.append(turn)
+        _append(self._dialogue, turn)
+
     def forget(self, number: int) -> None:
         """The turn never was."""
         self._open.pop(number, None)

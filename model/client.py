@@ -19,10 +19,11 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import httpx
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from model.errors import SpeechError, SpeechOverloaded, SpeechUnavailable
+from model.failover import FailoverSession
 from model.live_messages import (
     MAX_AUDIO_BYTES,
     LiveError,
@@ -42,9 +43,9 @@ from model.speech import SessionOptions, SpeechStatus
 from telemetry import fields
 
 __all__ = [
+    "FailoverSession",
     "Heartbeat",
     "HeartbeatSender",
-    "RemoteSession",
     "RemoteSpeechService",
     "SpeechClientOptions",
     "tls_context",
@@ -109,21 +110,25 @@ class RemoteSpeechService:
     @asynccontextmanager
     async def open_session(
         self, options: SessionOptions
-    ) -> AsyncGenerator[RemoteSession]:
-        """A dialogue at the first address that takes it.
+    ) -> AsyncGenerator[FailoverSession]:
+        """A dialogue at the first address that takes it, and at the next should it die.
 
         Raises:
             SpeechOverloaded: at least one answered, none has room.
             SpeechUnavailable: none answered.
             InvalidRequest: the options were refused.
         """
-        connection, decoder = await self._connect_anywhere(options)
+        session = FailoverSession(
+            lambda: self._connect_anywhere(options),
+            self._note_failure,
+            options,
+            self._options,
+        )
+        await session.open()
         try:
-            session = RemoteSession(connection, decoder, self._options)
-            async with session.running():
-                yield session
+            yield session
         finally:
-            await connection.close()
+            await session.aclose()
 
     async def status(self) -> SpeechStatus:
         """What the first address that answers says of itself; never raises."""
@@ -143,16 +148,16 @@ class RemoteSpeechService:
         now = time.monotonic()
         return sorted(turned, key=lambda sidecar: sidecar.avoid_until > now)
 
-    async def _connect_anywhere(
-        self, options: SessionOptions
-    ) -> tuple[ClientConnection, ServerMessages]:
+    async def _connect_anywhere(self, options: SessionOptions) -> RemoteSession:
         overloaded: SpeechOverloaded | None = None
         unreachable: SpeechUnavailable | None = None
         order = self._in_order()
         self._num_opened += 1
         for sidecar in order:
             try:
-                return await self._connect(sidecar.url, options)
+                session = await self._connect(sidecar.url, options)
+                session.start()
+                return session
             except SpeechOverloaded as exc:
                 overloaded = exc
             except SpeechUnavailable as exc:
@@ -166,9 +171,14 @@ class RemoteSpeechService:
         assert failure is not None
         raise failure
 
-    async def _connect(
-        self, url: str, options: SessionOptions
-    ) -> tuple[ClientConnection, ServerMessages]:
+    def _note_failure(self, session: RemoteSession) -> bool:
+        """Try this session's sidecar last for a while; whether there is another."""
+        for sidecar in self._sidecars:
+            if sidecar.url == session.url:
+                sidecar.avoid_until = time.monotonic() + self._options.retry_after_s
+        return len(self._sidecars) > 1
+
+    async def _connect(self, url: str, options: SessionOptions) -> RemoteSession:
         """Raises SpeechError: refused, or not there in time."""
         timeout_s = self._options.connect_timeout_s
         try:
@@ -201,7 +211,7 @@ class RemoteSpeechService:
         except BaseException:
             await connection.close()
             raise
-        return connection, decoder
+        return RemoteSession(url, connection, decoder, self._options)
 
 
 @dataclass(frozen=True, slots=True)

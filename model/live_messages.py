@@ -14,6 +14,9 @@ size: pcm16, mono, at the rate they or `start` name.
     cancel            turn: stop this reply; what was made of it may still be settled
     settle            turn, heard_ms=null: its words up to there enter the history
     forget            turn: drop it, the user's part included
+    past              heard, text=null, n_bytes=0, rate_hz=8000; then audio unless
+                      n_bytes is 0: a turn that another server served, before the
+                      first one here
     end               nothing more comes; the server closes
 
     server            fields
@@ -123,11 +126,21 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """A turn of this dialogue that another server served."""
+
+    user: Utterance | TypedTurn | None
+    heard: str
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The client is done with the dialogue."""
 
 
-ClientMessage: TypeAlias = Start | UserTurnSent | Say | Cancel | Settle | Forget | End
+ClientMessage: TypeAlias = (
+    Start | UserTurnSent | Say | Cancel | Settle | Forget | Past | End
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +198,14 @@ class _UtteranceFields:
 
 
 @dataclass(frozen=True, slots=True)
+class _PastFields:
+    heard: str
+    text: str | None = None
+    n_bytes: Annotated[int, Meta(ge=0, le=MAX_AUDIO_BYTES, multiple_of=2)] = 0
+    rate_hz: Rate = 8000
+
+
+@dataclass(frozen=True, slots=True)
 class _TextFields:
     turn: Turn
     text: str
@@ -223,6 +244,7 @@ _CLIENT_FIELDS: Final[Mapping[str, type]] = {
     "cancel": Cancel,
     "settle": Settle,
     "forget": Forget,
+    "past": _PastFields,
     "end": End,
 }
 _SERVER_FIELDS: Final[Mapping[str, type]] = {
@@ -239,7 +261,7 @@ class ClientMessages:
     """Server's side: what the client's WebSocket messages say, one by one."""
 
     def __init__(self) -> None:
-        self._pending: _UtteranceFields | None = None
+        self._pending: _UtteranceFields | _PastFields | None = None
 
     def receive(self, wire: Wire) -> ClientMessage | None:
         """The message this completes; None while its audio is still to come.
@@ -252,6 +274,8 @@ class ClientMessages:
             if header is None:
                 raise LiveProtocolError("binary message without an utterance before it")
             _check_size(wire, header.n_bytes)
+            if isinstance(header, _PastFields):
+                return Past(Utterance(wire, header.rate_hz), header.heard)
             return UserTurnSent(
                 header.turn,
                 Utterance(wire, header.rate_hz, header.started_ms, header.ended_ms),
@@ -261,7 +285,9 @@ class ClientMessages:
         match _fields_of(wire, _CLIENT_FIELDS):
             case _StartFields() as start:
                 return Start(_session_options(start))
-            case _UtteranceFields() as header:
+            case _PastFields(heard, text, n_bytes=0):
+                return Past(None if text is None else TypedTurn(text), heard)
+            case _UtteranceFields() | _PastFields() as header:
                 self._pending = header
                 return None
             case _TextFields(turn, text):
@@ -328,6 +354,17 @@ def encode_client(message: ClientMessage) -> list[Wire]:
             return [_json("settle", asdict(message))]
         case Forget():
             return [_json("forget", asdict(message))]
+        case Past(user, heard):
+            match user:
+                case None:
+                    return [_json("past", {"heard": heard})]
+                case TypedTurn(text):
+                    return [_json("past", {"heard": heard, "text": text})]
+                case Utterance(pcm16=pcm16, rate_hz=rate_hz):
+                    past = _PastFields(heard, None, len(pcm16), rate_hz)
+                    return [_json("past", asdict(past)), pcm16]
+                case _:
+                    assert_never(user)
         case End():
             return [_json("end", {})]
     assert_never(message)

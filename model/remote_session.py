@@ -1,4 +1,4 @@
-"""One dialogue over one connection to a sidecar: what `model.client` opens.
+"""One dialogue over one connection to a sidecar; `model.failover` makes a call of them.
 
 reply(turn)  ─▶ `utterance` ─▶ a ReplyStream for the turn ◀─ the connection's reader
 iterator closed ─▶ `cancel`        connection lost ─▶ every open stream raises
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from model.call_memory import PastTurn
 from model.errors import (
     ContextTooLong,
     GenerationFailed,
@@ -32,6 +32,7 @@ from model.live_messages import (
     Forget,
     LiveError,
     LiveProtocolError,
+    Past,
     Ready,
     Say,
     ServerMessage,
@@ -47,8 +48,9 @@ from telemetry import fields
 
 logger = logging.getLogger(__name__)
 
-_MAX_UNSENT = 64
-"""Messages waiting for the network: more than a call says in a minute of stillness."""
+_MAX_UNSENT = 256
+"""Messages waiting for the network: more than a call says in a minute of stillness,
+and room for its whole past when it moves to another sidecar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,9 @@ class SpeechClientOptions:
     connection isn't read on, and through it synthesis waits."""
     retry_after_s: float = 5.0
     """An address that failed is tried after the others for this long."""
+    max_remembered_bytes: int = 1024 * 1024
+    """Of the caller's speech, to tell the next sidecar when one dies: a minute of it
+    at 8 kHz, beside what was said to him.  200 calls are 200 MB at the very most."""
 
 
 class RemoteSession:
@@ -78,31 +83,48 @@ class RemoteSession:
 
     def __init__(
         self,
+        url: str,
         connection: ClientConnection,
         decoder: ServerMessages,
         options: SpeechClientOptions,
     ) -> None:
-        """`decoder` has seen everything up to `ready`."""
+        """`decoder` has seen everything up to `ready`; `url` is the sidecar's."""
+        self.url = url
         self._connection = connection
         self._decoder = decoder
         self._options = options
+        self._tasks: list[asyncio.Task[None]] = []
         self._streams: dict[int, ReplyStream] = {}
         self._last_turn = -1
         self._lost: SpeechError | None = None
         # Full: the sidecar reads nothing any more, and the session is given up.
         self._unsent: asyncio.Queue[ClientMessage] = asyncio.Queue(_MAX_UNSENT)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Read and write the connection for as long as the block lasts."""
-        tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            self._lose(SpeechUnavailable("the session is closed"))
+    @property
+    def lost(self) -> SpeechError | None:
+        """Why the connection is gone; None: it is there."""
+        return self._lost
+
+    def start(self) -> None:
+        """Begin to read and write the connection; `aclose` ends it."""
+        self._tasks = [
+            asyncio.create_task(self._read()),
+            asyncio.create_task(self._write()),
+        ]
+
+    async def aclose(self) -> None:
+        """Close the connection; streams still open raise SpeechUnavailable."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._lose(SpeechUnavailable("the session is closed"))
+        await self._connection.close()
+
+    def recall(self, past: Sequence[PastTurn]) -> None:
+        """Tell the server of turns that another one served."""
+        for turn in past:
+            self._send(Past(turn.user, turn.heard))
 
     def reply(self, turn: int, user: UserTurn) -> AsyncGenerator[ReplyEvent]:
         """See `SpeechSession.reply`; close the iterator to cancel."""

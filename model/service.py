@@ -222,6 +222,14 @@ class LocalSession:
         await self._stop(turn)
         self._history.forget(turn)
 
+    async def recall(self, user: UserTurn | None, heard: str) -> None:
+        """A turn of this dialogue that another speech half served.
+
+        Raises:
+            InvalidAudio: the caller's part is not audio.
+        """
+        self._history.recall(await _user_parts(user) if user else (), heard)
+
     async def _events(
         self,
         turn: int,

@@ -26,6 +26,7 @@ from model.live_messages import (
     Forget,
     LiveError,
     LiveProtocolError,
+    Past,
     Ready,
     Say,
     ServerMessage,
@@ -217,6 +218,8 @@ class _Dialogue:
                 case Forget(turn):
                     await self._cancel(turn)
                     await self._session.forget(turn)
+                case Past(user, heard):
+                    await self._session.recall(user, heard)
                 case End():
                     return
                 case _:

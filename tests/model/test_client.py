@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from model.client import RemoteSession, RemoteSpeechService, SpeechClientOptions
+from model.client import FailoverSession, RemoteSpeechService, SpeechClientOptions
+from model.engine.request import GenerationRequest
 from model.engine.scripted import ScriptedEngine, ScriptedOptions
+from model.engine.stream import TokenStream
 from model.errors import (
     ContextTooLong,
     InvalidAudio,
@@ -30,6 +32,7 @@ from model.live_messages import (
     ClientMessages,
     Forget,
     LiveError,
+    Past,
     Ready,
     Say,
     ServerMessage,
@@ -98,7 +101,7 @@ async def peer(play: Callable[[Peer], Awaitable[None]]) -> AsyncIterator[str]:
 @asynccontextmanager
 async def opened(
     *urls: str, options: SpeechClientOptions | None = None, api_key: str = ""
-) -> AsyncIterator[RemoteSession]:
+) -> AsyncIterator[FailoverSession]:
     async with (
         RemoteSpeechService(urls, api_key, options) as speech,
         speech.open_session(OPTIONS) as session,
@@ -106,7 +109,7 @@ async def opened(
         yield session
 
 
-async def hear(session: RemoteSession, turn: int = 0) -> list[ReplyEvent]:
+async def hear(session: FailoverSession, turn: int = 0) -> list[ReplyEvent]:
     async with aclosing(session.reply(turn, HI)) as events:
         return [event async for event in events]
 
@@ -386,7 +389,7 @@ class TestTurns:
         async with serving() as url, opened(url) as session:
             with pytest.raises(InvalidAudio):
                 await anext(session.reply(0, user))
-            assert await hear(session, 0)
+            assert await hear(session, 1)
 
     async def test_turn_numbers_must_rise(self) -> None:
         async with serving() as url, opened(url) as session:
@@ -395,7 +398,7 @@ class TestTurns:
                 await hear(session, 1)
 
 
-async def hear_say(session: RemoteSession, turn: int, text: str) -> list[ReplyEvent]:
+async def hear_say(session: FailoverSession, turn: int, text: str) -> list[ReplyEvent]:
     async with aclosing(session.say(turn, text)) as events:
         return [event async for event in events]
 
@@ -449,15 +452,19 @@ class TestTrouble:
             with pytest.raises(SpeechUnavailable):
                 await hear(session, 1)
 
-    async def test_a_server_that_goes_away_is_noticed_between_turns(self) -> None:
+    async def test_one_that_keeps_going_away_is_given_up(self) -> None:
+        num_lines = 0
+
         async def play(line: Peer) -> None:
+            nonlocal num_lines
+            num_lines += 1
             await line.get_ready()
             await line.connection.close()
 
         async with peer(play) as url, opened(url) as session:
-            await until(lambda: session._lost is not None)
             with pytest.raises(SpeechUnavailable):
                 await hear(session)
+        assert num_lines <= 3
 
     async def test_an_error_inside_the_session_comes_out_as_it_is(self) -> None:
         async with serving() as url, RemoteSpeechService([url]) as speech:
@@ -545,3 +552,124 @@ def test_the_phone_half_gets_no_torch() -> None:
     )
     modules: list[Any] = json.loads(done.stdout)
     assert not heavy & {str(module).split(".")[0] for module in modules}
+
+
+class TestFailover:
+    """A sidecar dies in mid-call: the next one goes on where it stopped."""
+
+    async def test_the_next_one_is_told_what_was_said_and_heard(self) -> None:
+        said = Utterance(b"\1\2" * 100, 8000)
+        told: list[ClientMessage] = []
+
+        async def first(line: Peer) -> None:
+            await line.get_ready()
+            assert isinstance(await line.hear(), Say)
+            await line.say(
+                ReplyAudio(0, 0, "Welcome.", bytes(1600)),
+                ReplyDone(0, "Welcome.", "stop"),
+            )
+            assert isinstance(await line.hear(), Settle)
+            assert isinstance(await line.hear(), UserTurnSent)
+            await line.say(
+                ReplyAudio(1, 0, "One two three four.", bytes(1600)),
+                ReplyAudio(1, 1, "Five.", bytes(1600)),
+                ReplyDone(1, "One two three four. Five.", "stop"),
+            )
+            assert isinstance(await line.hear(), Settle)
+            assert isinstance(await line.hear(), UserTurnSent)
+            line.connection.transport.abort()
+
+        async def second(line: Peer) -> None:
+            await line.get_ready()
+            for _ in range(3):
+                told.append(await line.hear())
+            await line.say(ReplyText(2, "Here."), ReplyDone(2, "Here.", "stop"))
+
+        async with peer(first) as one, peer(second) as two, opened(one, two) as session:
+            await hear_say(session, 0, "Welcome.")
+            await session.settle(0)
+            async with aclosing(session.reply(1, said)) as events:
+                assert [event async for event in events]
+            await session.settle(1, 50)  # of 100 ms: two of the four words
+            assert await hear(session, 2) == [
+                ReplyText(2, "Here."),
+                ReplyDone(2, "Here.", "stop"),
+            ]
+        assert told == [
+            Past(None, "Welcome."),
+            Past(Utterance(said.pcm16, 8000), "One two"),
+            UserTurnSent(2, HI),
+        ]
+
+    async def test_the_dialogue_goes_on_with_its_history(self) -> None:
+        engines = [ScriptedEngine(), Listening()]
+        async with (
+            serving(engine=engines[0]) as one,
+            serving(engine=engines[1]) as two,
+            opened(one, two) as session,
+        ):
+            await hear(session, 0)
+            await session.settle(0)
+            assert session._current is not None
+            session._current._connection.transport.abort()
+            assert await hear(session, 1)
+        assert engines[1].dialogues == [  # type: ignore[attr-defined]
+            ["Be brief.", "Hi", "You said: Hi", "Hi"]
+        ]
+
+    async def test_a_reply_that_had_begun_is_not_begun_again(self) -> None:
+        async def first(line: Peer) -> None:
+            await line.get_ready()
+            await line.hear()
+            await line.say(ReplyText(0, "Half a"))
+            line.connection.transport.abort()
+
+        async with peer(first) as one, serving() as two, opened(one, two) as session:
+            async with aclosing(session.reply(0, HI)) as events:
+                assert await anext(events) == ReplyText(0, "Half a")
+                with pytest.raises(SpeechUnavailable):
+                    await anext(events)
+            await session.forget(0)
+            assert await hear(session, 1)
+
+    async def test_one_that_is_silent_is_left_for_another(self) -> None:
+        async def mute(line: Peer) -> None:
+            await line.get_ready()
+
+        async with (
+            peer(mute) as one,
+            serving() as two,
+            opened(one, two, options=QUICK) as session,
+        ):
+            assert await hear(session)
+
+    async def test_the_only_one_is_not_asked_twice_when_it_is_silent(self) -> None:
+        asked: list[ClientMessage] = []
+
+        async def mute(line: Peer) -> None:
+            await line.get_ready()
+            asked.append(await line.hear())
+
+        async with peer(mute) as url, opened(url, options=QUICK) as session:
+            with pytest.raises(SpeechUnavailable, match="nothing came"):
+                await hear(session)
+        assert len(asked) == 1
+
+    async def test_the_only_one_may_have_been_started_again(self) -> None:
+        async with serving() as url, opened(url) as session:
+            await hear(session, 0)
+            assert session._current is not None
+            session._current._connection.transport.abort()
+            assert await hear(session, 1)
+
+
+class Listening(ScriptedEngine):
+    """Remembers the texts of every request's dialogue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dialogues: list[list[str]] = []
+
+    def submit(self, request: GenerationRequest) -> TokenStream:
+        self.dialogues.append([message.text for message in request.prompt.messages])
+        return super().submit(request)

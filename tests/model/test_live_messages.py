@@ -20,6 +20,7 @@ from model.live_messages import (
     Forget,
     LiveError,
     LiveProtocolError,
+    Past,
     Ready,
     Say,
     ServerMessage,
@@ -77,6 +78,13 @@ CLIENT_MESSAGES: st.SearchStrategy[ClientMessage] = st.one_of(
     st.builds(Cancel, TURNS),
     st.builds(Settle, TURNS, st.none() | MS),
     st.builds(Forget, TURNS),
+    st.builds(
+        Past,
+        st.none()
+        | st.builds(TypedTurn, TEXT)
+        | st.builds(Utterance, PCM16.filter(bool), RATES),
+        TEXT,
+    ),
     st.just(End()),
 )
 SERVER_MESSAGES: st.SearchStrategy[ServerMessage] = st.one_of(
@@ -139,6 +147,8 @@ UTTERANCE = {"type": "utterance", "turn": 1, "n_bytes": 4}
         ({**START, "temperature": 9}, "temperature"),
         ({**START, "max_new_tokens": 0}, "max_new_tokens"),
         ({**START, "protocol": 2}, "protocol"),
+        ({"type": "past"}, "heard"),
+        ({"type": "past", "heard": "", "n_bytes": 3}, "n_bytes"),
         ({**UTTERANCE, "n_bytes": 0}, "n_bytes"),
         ({**UTTERANCE, "n_bytes": 3}, "n_bytes"),
         ({**UTTERANCE, "n_bytes": MAX_AUDIO_BYTES + 2}, "n_bytes"),

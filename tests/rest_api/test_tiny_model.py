@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from model.client import RemoteSession, RemoteSpeechService
+from model.client import FailoverSession, RemoteSpeechService
 from model.engine.engine import Engine, EngineOptions
 from model.errors import ContextTooLong
 from model.speech import ReplyAudio, ReplyDone, SessionOptions, UserTurn, Utterance
@@ -51,7 +51,7 @@ def noise(seed: int, seconds: float = 1.0) -> Utterance:
     return Utterance(samples.astype("<i2").tobytes(), 8000)
 
 
-async def hear(session: RemoteSession, turn: int, user: UserTurn) -> ReplyDone:
+async def hear(session: FailoverSession, turn: int, user: UserTurn) -> ReplyDone:
     async with aclosing(session.reply(turn, user)) as events:
         received = [event async for event in events]
     assert any(isinstance(event, ReplyAudio) for event in received)
