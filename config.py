@@ -9,6 +9,7 @@ never shown.  `load()` reports every mistake at once, before any port is opened.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -169,6 +170,18 @@ class Settings(BaseSettings):
     def _endpoint(cls, value: int) -> int:
         if 0 < value < 200:  # shorter silences are inside words
             raise ValueError("0 or 200 to 3000 is wanted")
+        return value
+
+    @field_validator("allowed_dialers")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in comma_list(value):
+            try:
+                ipaddress.ip_network(part)
+            except ValueError as exc:
+                raise ValueError(
+                    f"{part!r} is no address or network such as 10.1.1.0/24"
+                ) from exc
         return value
 
     @field_validator("audiosocket_advertise")

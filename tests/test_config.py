@@ -66,6 +66,7 @@ def test_file_that_is_no_toml_is_one_clear_line(tmp_path: Path) -> None:
         ({"ULTRAVOX_AUDIOSOCKET_ADVERTISE": "a,b"}, "without spaces or commas"),
         ({"ULTRAVOX_ASTERISK_DIR": "/tmp;rm"}, "absolute path"),
         ({"ULTRAVOX_ASTERISK_DIR": "tmp"}, "absolute path"),
+        ({"ULTRAVOX_ALLOWED_DIALERS": "10.0.0.1,pbx"}, "'pbx' is no address"),
         ({"ULTRAVOX_MEDIA": "telepathy"}, "audiosocket"),
     ],
 )
