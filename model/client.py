@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import httpx
+from prometheus_client import generate_latest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
@@ -228,7 +229,10 @@ class Heartbeat:
 
 
 class HeartbeatSender:
-    """Tells every sidecar how the phone half is, so that `/health` knows both."""
+    """Tells every sidecar how the phone half is, so that `/health` knows both halves.
+
+    The first one also gets this process's metrics, for its `/metrics`.
+    """
 
     def __init__(
         self,
@@ -249,16 +253,18 @@ class HeartbeatSender:
     async def run(self) -> None:
         """Send until cancelled; an address that doesn't answer holds up no other."""
         async with asyncio.TaskGroup() as tasks:
-            for url in self._urls:
-                tasks.create_task(self._send_to(url))
+            for number, url in enumerate(self._urls):
+                # To one of them, or whoever adds them up counts everything twice.
+                tasks.create_task(self._send_to(url, with_metrics=number == 0))
 
-    async def _send_to(self, url: str) -> None:
+    async def _send_to(self, url: str, *, with_metrics: bool) -> None:
         async with _http_client(url, self._api_key, self._interval_s) as client:
             while True:
                 body = {
                     "name": self._name,
                     "interval_s": self._interval_s,
                     **asdict(self._snapshot()),
+                    "metrics": generate_latest().decode() if with_metrics else "",
                 }
                 try:
                     response = await client.post(HEARTBEAT_PATH, json=body)

@@ -13,10 +13,12 @@ from typing import Any, Final, Literal
 import psutil
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, REGISTRY
 
 from model.client import Heartbeat
 from rest_api.chat import State
+from rest_api.errors import RequestRefused
+from rest_api.metrics import MetricsUnreadable, exposition, parse
 from rest_api.schemas import HeartbeatBody
 
 router = APIRouter(tags=["operations"])
@@ -78,16 +80,26 @@ async def memory(state: State) -> dict[str, Any]:
 
 
 @router.get("/metrics", response_model=None)
-async def metrics() -> Response:
-    """For Prometheus."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+async def metrics(state: State) -> Response:
+    """For Prometheus: ours, and those of the phone halves."""
+    text = exposition(REGISTRY.collect(), state.phone_metrics())
+    return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 @router.post("/internal/heartbeat", include_in_schema=False)
 async def heartbeat(body: HeartbeatBody, state: State) -> dict[str, bool]:
     """A phone half says how it is."""
-    said = body.model_dump(exclude={"name", "interval_s"})
-    state.note_heartbeat(body.name, Heartbeat(**said), body.interval_s)
+    said = body.model_dump(exclude={"name", "interval_s", "metrics"})
+    try:
+        metrics = parse(body.metrics)
+    except MetricsUnreadable as exc:
+        raise RequestRefused(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            str(exc),
+            code="invalid_request",
+            field="metrics",
+        ) from exc
+    state.note_heartbeat(body.name, Heartbeat(**said), body.interval_s, metrics)
     return {"success": True}
 
 

@@ -12,6 +12,9 @@ MAX_TURN_CHARS = 100_000
 MAX_AUDIO_BASE64_CHARS = 44 * 1024 * 1024
 """32 MiB of audio file; the length in seconds is checked when it is decoded."""
 
+MAX_METRICS_CHARS = 1024 * 1024
+"""A process has some tens of kilobytes of them."""
+
 
 class ChatTurn(BaseModel):
     """One message of a conversation."""
@@ -132,3 +135,4 @@ class HeartbeatBody(BaseModel):
     last_error: Annotated[str, StringConstraints(max_length=1000)] = ""
     uptime_s: float = Field(0.0, ge=0)
     version: Annotated[str, StringConstraints(max_length=100)] = ""
+    metrics: Annotated[str, StringConstraints(max_length=MAX_METRICS_CHARS)] = ""

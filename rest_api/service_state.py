@@ -11,9 +11,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, TypeAlias
+
+from prometheus_client.core import Metric
 
 from model.client import Heartbeat
 from model.errors import SpeechUnavailable
@@ -37,6 +39,7 @@ class PhoneSeen:
     heartbeat: Heartbeat
     interval_s: float
     at_s: float
+    metrics: Sequence[Metric] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +98,26 @@ class ServiceState:
         self.last_error = LastError(code, message, self.clock())
 
     def note_heartbeat(
-        self, name: str, heartbeat: Heartbeat, interval_s: float
+        self,
+        name: str,
+        heartbeat: Heartbeat,
+        interval_s: float,
+        metrics: Sequence[Metric] = (),
     ) -> None:
         """A phone half is alive."""
-        self._phones[name] = PhoneSeen(heartbeat, interval_s, self.clock())
+        self._phones[name] = PhoneSeen(heartbeat, interval_s, self.clock(), metrics)
         if len(self._phones) > _MAX_PHONES:
             oldest = min(self._phones, key=lambda known: self._phones[known].at_s)
             del self._phones[oldest]
+
+    def phone_metrics(self) -> dict[str, Sequence[Metric]]:
+        """The metrics of every phone half that isn't silent, by its name."""
+        now = self.clock()
+        return {
+            name: phone.metrics
+            for name, phone in self._phones.items()
+            if now - phone.at_s <= _STALE_INTERVALS * phone.interval_s
+        }
 
     async def speech_status(self) -> SpeechStatus:
         """Of the service, or of the attempt to start it."""

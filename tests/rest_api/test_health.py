@@ -123,6 +123,26 @@ async def test_heartbeats_show_up_in_health() -> None:
     assert "3 of 40 calls" in line
 
 
+async def test_metrics_of_the_phone_half_are_shown_as_well() -> None:
+    async with serving() as url, httpx.AsyncClient(base_url=url) as client:
+        sender = HeartbeatSender(
+            [url], "dialer-1", lambda: Heartbeat(0, 40), interval_s=0.05
+        )
+        sending = asyncio.create_task(sender.run())
+        try:
+            text = ""
+            async with asyncio.timeout(10):
+                while "dialer-1" not in text:
+                    text = (await client.get("/metrics")).text
+                    await asyncio.sleep(0.01)
+        finally:
+            sending.cancel()
+            await asyncio.wait([sending])
+    assert 'voicebot_calls_in_progress{process="speech"}' in text
+    assert 'voicebot_calls_in_progress{process="dialer-1"}' in text
+    assert text.count("# TYPE voicebot_calls_in_progress gauge") == 1
+
+
 async def test_a_heartbeat_of_nonsense_is_refused(client: httpx.AsyncClient) -> None:
     answer = await client.post("/internal/heartbeat", json={"name": ""})
     assert answer.status_code == 422
