@@ -57,6 +57,8 @@ logger = logging.getLogger(__name__)
 LIVE_PATH: Final = "/chat/live"
 HEALTH_PATH: Final = "/health"
 HEARTBEAT_PATH: Final = "/internal/heartbeat"
+_FAILURES_TOLD: Final = 3
+"""In a row; at a start together the sidecar takes a moment longer."""
 
 
 @dataclass(slots=True)
@@ -248,7 +250,7 @@ class HeartbeatSender:
         self._snapshot = snapshot
         self._api_key = api_key
         self._interval_s = interval_s
-        self._failing: set[str] = set()
+        self._num_failures = dict.fromkeys(self._urls, 0)
 
     async def run(self) -> None:
         """Send until cancelled; an address that doesn't answer holds up no other."""
@@ -275,12 +277,12 @@ class HeartbeatSender:
                 await asyncio.sleep(self._interval_s)
 
     def _note(self, url: str, problem: str) -> None:
-        """Log when an address starts or stops failing, not at every beat."""
-        if problem and url not in self._failing:
-            self._failing.add(url)
+        """Log when an address has failed for a while, and when it is back."""
+        before = self._num_failures[url]
+        self._num_failures[url] = before + 1 if problem else 0
+        if self._num_failures[url] == _FAILURES_TOLD:
             logger.warning("heartbeat_failing", extra=fields(url=url, reason=problem))
-        elif not problem and url in self._failing:
-            self._failing.discard(url)
+        elif not problem and before >= _FAILURES_TOLD:
             logger.info("heartbeat_back", extra=fields(url=url))
 
 
