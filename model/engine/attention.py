@@ -1,35 +1,33 @@
-"""Attention over slots, plugged into transformers' language models.
+"""Attention of a packed step over slots.
 
-A step's tokens come packed: one row of N tokens, decodes first, then prefill pieces.
-Everything but attention is the model's own code and does not know; here each token
-meets the keys and values of its own slot.
+A step's tokens come packed: N tokens in one row, decodes first, then prefill pieces.
+Everything but attention is done for all of them at once; here each token meets the
+keys and values of its own slot.
 
     packed   [ d d d d | p p p p p p | p p p ]        d decode, p prefill
               slots 0-2, 5   slot 3     slot 7
 
 Decodes of neighbouring slots are computed together on a view of the cache, so nothing
-is copied. No arithmetic mixes two sequences.
+is copied. Decodes whose prompts begin with the same instructions may read those from
+one slot, all at once, instead of each from its own: the same numbers from one place.
+No arithmetic mixes two sequences.
 
 Shapes: N packed tokens, Q query heads, K kv heads, G = Q / K, D head size, L cache
-positions.
+positions, P shared positions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from model.engine.kv_cache import KvCache
-
-ATTENTION_NAME = "ultravox_slots"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,62 +50,112 @@ class PrefillRun:
     start: int
 
 
+@dataclass(frozen=True, slots=True)
+class SharedPrefix:
+    """The first decode runs begin with the same text: positions [0, length) of `slot`
+    hold the same keys and values as their own slots do."""
+
+    num_runs: int
+    slot: int
+    length: int
+
+
 @dataclass(slots=True)
 class PackedBatch:
-    """Where every packed token belongs; one per step, shared by all layers."""
+    """Where every packed token belongs; one per step, used by all layers."""
 
     cache: KvCache
-    places: Tensor  # (N,) where each token's key goes: slot * max_context + position
+    places: Tensor  # where keys and values go, see `KvCache.places`
     decodes: list[DecodeRun]
     prefills: list[PrefillRun]
+    shared: SharedPrefix | None = None
     # Masks are the same in all layers of one kind.
-    masks: dict[tuple[int, int | None], Tensor | None] = field(default_factory=dict)
+    _masks: dict[tuple[int, int | None], Tensor | None] = field(default_factory=dict)
 
-    def decode_mask(self, index: int, window: int | None) -> Tensor | None:
-        """(count, 1, 1, L) of a decode run; None if every row sees all of L."""
-        key = (index, window)
-        if key not in self.masks:
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        scaling: float,
+        window: int | None = None,
+    ) -> Tensor:
+        """query (N, Q, D), key and value (N, K, D) -> (N, Q, D).
+
+        Stores the new keys and values first. `window` is the number of positions a
+        sliding layer looks back on, its own included.
+        """
+        self.cache.write(layer, self.places, key, value)
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
+        outputs = []
+        num_sharing = 0
+        if self.shared is not None and window is None:
+            num_sharing = self.shared.num_runs
+            outputs.append(self._decode_sharing(query, keys, values, scaling))
+        for index in range(num_sharing, len(self.decodes)):
+            mask = self._mask(index, window)
             run = self.decodes[index]
-            self.masks[key] = _decode_mask(run, window, self.places.device)
-        return self.masks[key]
+            outputs.append(_decode(run, query, keys, values, mask, scaling))
+        for index, prefill in enumerate(self.prefills, start=len(self.decodes)):
+            mask = self._mask(index, window)
+            outputs.append(_prefill(prefill, query, keys, values, mask, scaling))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
-    def prefill_mask(self, index: int, window: int | None) -> Tensor | None:
-        """(count, L) of a prefill run; None if plain causal attention is meant."""
-        key = (len(self.decodes) + index, window)
-        if key not in self.masks:
-            run = self.prefills[index]
-            self.masks[key] = _prefill_mask(run, window, self.places.device)
-        return self.masks[key]
+    def _decode_sharing(
+        self, query: Tensor, keys: Tensor, values: Tensor, scaling: float
+    ) -> Tensor:
+        """Rows that share a prefix: one product with its keys for all of them.
 
+        The softmax is over both parts together, so the result is that of ordinary
+        attention.
+        """
+        assert self.shared is not None
+        runs = self.decodes[: self.shared.num_runs]
+        P, slot = self.shared.length, self.shared.slot
+        B = sum(run.count for run in runs)
+        _, Q, D = query.shape
+        K = keys.shape[1]
+        G = Q // K
+        q = query[:B].view(B, K, G, D) * scaling
+        q_all = q.transpose(0, 1).reshape(K, B * G, D)
+        prefix_scores = q_all @ keys[slot, :, :P].transpose(-1, -2)  # (K, B * G, P)
+        prefix_scores = prefix_scores.view(K, B, G, P).transpose(0, 1)  # (B, K, G, P)
 
-def slot_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    packed_batch: PackedBatch | None = None,
-    **unused: Any,
-) -> tuple[Tensor, None]:
-    """query (1, Q, N, D), key and value (1, K, N, D) -> (1, N, Q, D)."""
-    if packed_batch is None:
-        raise RuntimeError("this model was handed to an engine; use its own copy")
-    batch, layer = packed_batch, int(module.layer_idx)  # type: ignore[arg-type]
-    batch.cache.write(
-        layer, batch.places, key[0].transpose(0, 1), value[0].transpose(0, 1)
-    )
-    keys, values = batch.cache.keys[layer], batch.cache.values[layer]
-    outputs = []
-    for index, decode in enumerate(batch.decodes):
-        mask = batch.decode_mask(index, sliding_window)
-        outputs.append(_decode(decode, query[0], keys, values, mask, scaling))
-    for index, prefill in enumerate(batch.prefills):
-        mask = batch.prefill_mask(index, sliding_window)
-        outputs.append(_prefill(prefill, query[0], keys, values, mask, scaling))
-    attended = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    return attended.unsqueeze(0), None
+        prefix_weights, outputs = [], []
+        for index, run in enumerate(runs):
+            rows = slice(run.row, run.row + run.count)
+            slots = slice(run.slot, run.slot + run.count)
+            L = max(run.lengths)
+            own_scores = q[rows] @ keys[slots, :, P:L].transpose(-1, -2)
+            mask = self._mask(index, None)
+            if mask is not None:
+                blocked = torch.finfo(own_scores.dtype).min
+                own_scores = own_scores.masked_fill(~mask[..., P:], blocked)
+            scores = torch.cat([prefix_scores[rows], own_scores], dim=-1)
+            weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
+            prefix_weights.append(weights[..., :P])
+            outputs.append(weights[..., P:] @ values[slots, :, P:L])
+        own = outputs[0] if len(outputs) == 1 else torch.cat(outputs)  # (B, K, G, D)
+        w = prefix_weights[0] if len(runs) == 1 else torch.cat(prefix_weights)
+        w = w.transpose(0, 1).reshape(K, B * G, P)
+        from_prefix = (w @ values[slot, :, :P]).view(K, B, G, D).transpose(0, 1)
+        return (from_prefix + own).reshape(B, Q, D)
+
+    def _mask(self, index: int, window: int | None) -> Tensor | None:
+        """Of decode run `index`, (count, 1, 1, L), or of a prefill run, (count, L);
+        None if none is needed."""
+        key = (index, window)
+        if key not in self._masks:
+            device = self.places.device
+            num_decodes = len(self.decodes)
+            self._masks[key] = (
+                _decode_mask(self.decodes[index], window, device)
+                if index < num_decodes
+                else _prefill_mask(self.prefills[index - num_decodes], window, device)
+            )
+        return self._masks[key]
 
 
 def _decode(
@@ -116,19 +164,17 @@ def _decode(
     keys: Tensor,
     values: Tensor,
     mask: Tensor | None,
-    scaling: float | None,
+    scaling: float,
 ) -> Tensor:
-    """(Q, N, D) queries -> (count, Q, D)."""
-    Q, _, D = query.shape
-    K = keys.shape[2]
+    """(N, Q, D) queries -> (count, Q, D) of the run."""
+    _, Q, D = query.shape
+    K = keys.shape[1]
     L = max(run.lengths)
-    rows = slice(run.slot, run.slot + run.count)
+    slots = slice(run.slot, run.slot + run.count)
     # One query a row: the G heads that share a kv head take the place of time, so
     # that keys are not repeated.
-    q = query[:, run.row : run.row + run.count].transpose(0, 1)  # (count, Q, D)
-    q = q.reshape(run.count, K, Q // K, D)
-    k = keys[rows, :L].transpose(1, 2)  # (count, K, L, D), a view
-    v = values[rows, :L].transpose(1, 2)
+    q = query[run.row : run.row + run.count].view(run.count, K, Q // K, D)
+    k, v = keys[slots, :, :L], values[slots, :, :L]  # (count, K, L, D), views
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
     return out.reshape(run.count, Q, D)
 
@@ -139,13 +185,12 @@ def _prefill(
     keys: Tensor,
     values: Tensor,
     mask: Tensor | None,
-    scaling: float | None,
+    scaling: float,
 ) -> Tensor:
-    """(Q, N, D) queries -> (count, Q, D)."""
+    """(N, Q, D) queries -> (count, Q, D) of the run."""
     L = run.start + run.count
-    q = query[:, run.row : run.row + run.count].unsqueeze(0)  # (1, Q, count, D)
-    k = keys[run.slot, :L].transpose(0, 1).unsqueeze(0)  # (1, K, L, D)
-    v = values[run.slot, :L].transpose(0, 1).unsqueeze(0)
+    q = query[run.row : run.row + run.count].transpose(0, 1).unsqueeze(0)
+    k, v = keys[run.slot, :, :L].unsqueeze(0), values[run.slot, :, :L].unsqueeze(0)
     out = F.scaled_dot_product_attention(
         q,
         k,
@@ -154,8 +199,8 @@ def _prefill(
         is_causal=mask is None and run.count > 1,
         scale=scaling,
         enable_gqa=q.shape[1] != k.shape[1],
-    )
-    return out[0].transpose(0, 1)  # (count, Q, D)
+    )  # (1, Q, count, D)
+    return out[0].transpose(0, 1)
 
 
 def _decode_mask(
@@ -176,24 +221,12 @@ def _prefill_mask(
     run: PrefillRun, window: int | None, device: torch.device
 ) -> Tensor | None:
     length = run.start + run.count
-    if run.start == 0 and (window is None or length <= window):
-        return None
-    if run.count == 1 and (window is None or length <= window):
-        return None  # one query that sees everything; not causal, there is no future
+    sees_all = window is None or length <= window
+    if sees_all and (run.start == 0 or run.count == 1):
+        return None  # plain causal, or one query that sees everything before it
     positions = torch.arange(length, device=device)
     queries = torch.arange(run.start, length, device=device)[:, None]
     allowed = positions <= queries
     if window is not None:
         allowed &= positions > queries - window
     return allowed
-
-
-def _no_mask(*args: Any, **kwargs: Any) -> None:
-    """transformers is not to build masks: they are built here."""
-
-
-def use_slot_attention(language_model: Any) -> None:
-    """Make a transformers causal LM compute attention over slots, for good."""
-    AttentionInterface.register(ATTENTION_NAME, slot_attention)
-    AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)
-    language_model.set_attn_implementation(ATTENTION_NAME)

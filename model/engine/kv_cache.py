@@ -1,6 +1,6 @@
 """Keys and values of every slot, for every layer.
 
-One pair of tensors per layer, `(slots, max_context, kv_heads, head_dim)`: a slot is a
+One pair of tensors per layer, `(slots, kv_heads, max_context, head_dim)`: a slot is a
 row, a position a place in it. Rows are zero where nothing was written: masked places
 are multiplied by zero, and zero times garbage may be NaN.
 """
@@ -23,8 +23,7 @@ class KvCache:
     """The memory the engine's slots stand for.
 
     Raises:
-        ModelLoadError: it does not fit, or the backbone is of a kind that keeps
-            something else than keys and values.
+        ModelLoadError: it does not fit.
     """
 
     def __init__(
@@ -39,14 +38,14 @@ class KvCache:
         self.num_slots = num_slots
         self.max_context_tokens = max_context_tokens
         num_heads = int(text_config.num_attention_heads)
-        num_kv_heads = int(
+        self.num_kv_heads = int(
             getattr(text_config, "num_key_value_heads", None) or num_heads
         )
-        head_dim = int(
+        self.head_dim = int(
             getattr(text_config, "head_dim", None)
             or text_config.hidden_size // num_heads
         )
-        shape = (num_slots, max_context_tokens, num_kv_heads, head_dim)
+        shape = (num_slots, self.num_kv_heads, max_context_tokens, self.head_dim)
         num_layers = int(text_config.num_hidden_layers)
         try:
             self.keys = [_zeros(shape, device, dtype) for _ in range(num_layers)]
@@ -60,22 +59,26 @@ class KvCache:
 
     @property
     def num_bytes(self) -> int:
-        """Memory taken, used or not."""
+        """Memory set aside; on a CPU it is taken as it is written to."""
         return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
 
-    def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store (N, kv_heads, head_dim) at places (N,).
+    def places(self, slots: Tensor, positions: Tensor) -> Tensor:
+        """(N,) slots and positions -> (N * kv_heads,), where `write` is to write."""
+        heads = torch.arange(self.num_kv_heads, device=slots.device)
+        rows = slots[:, None] * self.num_kv_heads + heads
+        return (rows * self.max_context_tokens + positions[:, None]).flatten()
 
-        A place is slot * max_context_tokens + position.
-        """
-        self.keys[layer].flatten(0, 1).index_copy_(0, places, keys)
-        self.values[layer].flatten(0, 1).index_copy_(0, places, values)
+    def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store (N, kv_heads, head_dim) at `places`."""
+        for cache, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            flat = cache.view(-1, self.head_dim)
+            flat.index_copy_(0, places, new.reshape(-1, self.head_dim))
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of one slot to another."""
         for layers in (self.keys, self.values):
             for tensor in layers:
-                tensor[target, :length] = tensor[source, :length]
+                tensor[target, :, :length] = tensor[source, :, :length]
 
     def clear(self, slot: int) -> None:
         """Wipe a slot that may hold NaN."""

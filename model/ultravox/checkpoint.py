@@ -84,6 +84,16 @@ class Checkpoint:
     stop_ids: frozenset[int]
     device: torch.device
     dtype: torch.dtype
+    num_parameters: int = field(init=False)  # tied ones once
+    weights_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Counted now: an engine moves weights to where it reads them fastest.
+        parameters = list(self.network.parameters())
+        count = sum(p.numel() for p in parameters)
+        size = sum(p.numel() * p.element_size() for p in parameters)
+        object.__setattr__(self, "num_parameters", count)
+        object.__setattr__(self, "weights_bytes", size)
 
     def encode(self, waves: Sequence[Tensor]) -> list[Tensor]:
         """Clips (n_samples,) at 16 kHz -> audio vectors (tokens, E), each as if alone.
@@ -122,16 +132,6 @@ class Checkpoint:
     def vocab_size(self) -> int:
         """Rows of the embedding table; no prompt may hold a larger id."""
         return int(self.network.text_config.vocab_size)
-
-    @property
-    def num_parameters(self) -> int:
-        """Parameters of all parts, tied ones once."""
-        return sum(p.numel() for p in self.network.parameters())
-
-    @property
-    def weights_bytes(self) -> int:
-        """Memory the parameters take."""
-        return sum(p.numel() * p.element_size() for p in self.network.parameters())
 
     @property
     def max_context_tokens(self) -> int:
