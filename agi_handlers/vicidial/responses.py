@@ -1,0 +1,408 @@
+"""VICIdial's text answers -> typed results.  Pure: an HTTP status and bytes go in.
+
+HTTP says 200 for errors too.  A body is one or more lines; `SUCCESS:`, `ERROR:` and
+`NOTICE:` start the ones that judge, everything else is data.  After the prefix comes
+the function's phrase, then fields behind ` - ` or `: ` (both occur).  Only prefix and
+phrase are looked at: documentation and code differ in the fields, and those of a
+failed login hold user and password, so the fields of an error are dropped here.
+Source: agc/api.php, vicidial/non_agent_api.php (2.14).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TypeAlias
+
+from agi_handlers.errors import VicidialError, VicidialRefused, VicidialUnavailable
+
+MAX_BODY_BYTES = 1 << 20  # a lead is 2 kB; anything near this is no answer to us
+_MAX_PHRASE_CHARS = 120
+_SEPARATOR = re.compile(r" - |: |\|")
+_TAG = re.compile(r"<\s*(!doctype|html|head|body|title|form|br|b|meta|script)\b", re.I)
+
+
+class Refusal(StrEnum):
+    """Why VICIdial said no, as far as the bot has to tell reasons apart."""
+
+    LOGIN = "login"
+    PERMISSION = "permission"
+    API_OFF = "api_off"
+    UNKNOWN_FUNCTION = "unknown_function"
+    NO_ACTIVE_CALL = "no_active_call"
+    AGENT_NOT_LOGGED_IN = "agent_not_logged_in"
+    INGROUP_INVALID = "ingroup_invalid"
+    PHONE_INVALID = "phone_invalid"
+    NOT_FOUND = "not_found"
+    ALREADY = "already"
+    UNCHANGED = "unchanged"
+    OTHER = "other"
+
+
+class Refused(VicidialRefused):
+    """VICIdial answered ERROR; the message is its phrase, never its fields."""
+
+    def __init__(self, function: str, reason: Refusal, phrase: str) -> None:
+        super().__init__(f"{function}: {phrase}")
+        self.function = function
+        self.reason = reason
+
+
+class LoginRefused(Refused):
+    """Wrong user or password: ten of these lock the user, so no call follows."""
+
+    def __init__(self, function: str) -> None:
+        super().__init__(function, Refusal.LOGIN, "user or password not accepted")
+
+
+class ColumnsShifted(VicidialUnavailable):
+    """A row has more or fewer columns than its header: a value holds a separator."""
+
+
+# The first that fits decides; written as VICIdial writes them, compared in lower case.
+_ENGLISH: tuple[tuple[str, Refusal], ...] = (
+    ("login incorrect", Refusal.LOGIN),
+    ("invalid username/password", Refusal.LOGIN),
+    ("does not have permission", Refusal.PERMISSION),
+    ("user does not have access", Refusal.PERMISSION),
+    ("system api not active", Refusal.API_OFF),
+    ("no function specified", Refusal.UNKNOWN_FUNCTION),
+    ("no active call found", Refusal.NO_ACTIVE_CALL),
+    ("agent_user is not logged in", Refusal.AGENT_NOT_LOGGED_IN),
+    ("agent not logged in", Refusal.AGENT_NOT_LOGGED_IN),
+    ("ingroup is not valid", Refusal.INGROUP_INVALID),
+    ("phone_number is not valid", Refusal.PHONE_INVALID),
+    ("dnc number already exists", Refusal.ALREADY),
+    ("no records updated", Refusal.UNCHANGED),
+    ("not found", Refusal.NOT_FOUND),
+    ("no matches found", Refusal.NOT_FOUND),
+    ("no records found", Refusal.NOT_FOUND),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """VICIdial's words; an API user of another language needs translations."""
+
+    success: str = "SUCCESS"
+    error: str = "ERROR"
+    notice: str = "NOTICE"
+    translations: Mapping[str, Refusal] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """A part of the translated phrase -> what it means; asked before the English."""
+
+    def reason_of(self, phrase: str) -> Refusal:
+        lowered = phrase.casefold()
+        for part, reason in self.translations.items():
+            if part.casefold() in lowered:
+                return reason
+        for part, reason in _ENGLISH:
+            if part in lowered:
+                return reason
+        return Refusal.OTHER
+
+
+ENGLISH = Vocabulary()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """`SUCCESS:`, or only notices."""
+
+    phrase: str
+    values: tuple[str, ...] = field(default=(), repr=False)
+    notices: tuple[str, ...] = ()
+    """Phrases of the NOTICE lines, e.g. `update_lead SCHEDULED CALLBACK ADDED`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Lines without a verdict; none at all for an empty body."""
+
+    lines: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """`ERROR:`."""
+
+    reason: Refusal
+    phrase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """No answer of the API at all; another try may bring one."""
+
+    why: str
+
+
+Response: TypeAlias = Accepted | Data | Denied | Unusable
+
+
+def read_response(
+    http_status: int,
+    body: bytes,
+    vocabulary: Vocabulary = ENGLISH,
+    secret: str = "",
+) -> Response:
+    """What VICIdial answered.
+
+    secret: the API password.  An error that repeats it is one about the login, in
+    whatever language it is written.
+    """
+    if len(body) > MAX_BODY_BYTES:
+        return Unusable(f"an answer of {len(body)} bytes")
+    if 300 <= http_status < 400:
+        return Unusable(f"HTTP {http_status}: a redirect; set the URL it leads to")
+    if not 200 <= http_status < 300:
+        return Unusable(f"HTTP {http_status}")
+    text = body.decode("utf-8", errors="replace").replace("\x00", "")
+    lines = tuple(line for raw in text.splitlines() if (line := raw.strip()))
+    verdict = _verdict(lines, vocabulary, secret)
+    if verdict is not None:
+        return verdict
+    if any(_TAG.search(line) for line in lines):
+        return Unusable("a page of HTML: is ULTRAVOX_VICIDIAL_URL the dialer's web?")
+    return Data(lines)
+
+
+def _verdict(
+    lines: Sequence[str], vocabulary: Vocabulary, secret: str
+) -> Accepted | Denied | None:
+    accepted: Accepted | None = None
+    notices = []
+    for line in lines:
+        if (rest := _after(vocabulary.error, line)) is not None:
+            if accepted is not None:
+                continue  # something beside the point failed: DNC, hopper, callback
+            return _denied(rest, vocabulary, secret)
+        if (rest := _after(vocabulary.notice, line)) is not None:
+            notices.append(_phrase(rest))
+        elif (rest := _after(vocabulary.success, line)) is not None:
+            found = _SEPARATOR.search(rest)
+            values = rest[found.end() :].split("|") if found else []
+            accepted = accepted or Accepted(_phrase(rest), tuple(values))
+    if accepted is not None:
+        return Accepted(accepted.phrase, accepted.values, tuple(notices))
+    return Accepted(notices[0], (), tuple(notices)) if notices else None
+
+
+def _denied(rest: str, vocabulary: Vocabulary, secret: str) -> Denied:
+    phrase = _phrase(rest)
+    reason = vocabulary.reason_of(phrase)
+    if rest.rstrip().endswith(("|BAD|", "|LOCK|")) or (
+        secret and f"|{secret}|" in f"{rest}|"
+    ):
+        reason = Refusal.LOGIN
+    if reason is Refusal.LOGIN:
+        phrase = "user or password not accepted"
+    elif secret and secret in phrase:
+        phrase = "(not shown)"
+    return Denied(reason, phrase)
+
+
+def _after(word: str, line: str) -> str | None:
+    prefix = word + ":"
+    return line[len(prefix) :].strip() if line.startswith(prefix) else None
+
+
+def _phrase(rest: str) -> str:
+    return _SEPARATOR.split(rest, maxsplit=1)[0].strip(" -:")[:_MAX_PHRASE_CHARS]
+
+
+# --- verdict -> result or error -----------------------------------------------------
+
+
+def accepted(function: str, response: Response) -> Accepted:
+    """The success of a function that changes something.
+
+    Raises:
+        Refused, LoginRefused: it said no.  VicidialUnavailable: no usable answer.
+    """
+    if isinstance(response, Accepted):
+        return response
+    if isinstance(response, Data):
+        what = "an answer of another function" if response.lines else "an empty answer"
+        raise VicidialUnavailable(f"{function}: {what}")
+    raise _error(function, response)
+
+
+def data_lines(function: str, response: Response) -> tuple[str, ...]:
+    """The data of a look-up; empty when VICIdial had nothing to say.
+
+    Raises: as `accepted`.
+    """
+    if isinstance(response, Data):
+        return response.lines
+    if isinstance(response, Accepted):
+        raise VicidialUnavailable(f"{function}: an answer of another function")
+    raise _error(function, response)
+
+
+def _error(function: str, response: Denied | Unusable) -> VicidialError:
+    if isinstance(response, Unusable):
+        return VicidialUnavailable(f"{function}: {response.why}")
+    if response.reason is Refusal.LOGIN:
+        return LoginRefused(function)
+    return Refused(function, response.reason, response.phrase)
+
+
+# --- data ---------------------------------------------------------------------------
+
+
+def rows_by_name(
+    function: str, lines: Sequence[str], must_have: str, separator: str = "|"
+) -> list[Mapping[str, str]]:
+    """Rows under a header line, each as name -> value.
+
+    The header may be repeated before every row.  Names are taken in lower case;
+    columns that later versions append do no harm.
+
+    Raises:
+        ColumnsShifted: no header, or a row with another number of columns.
+    """
+    if not lines:
+        return []
+    names = [name.strip().lower() for name in lines[0].split(separator)]
+    if must_have not in names:
+        raise ColumnsShifted(f"{function}: no header with {must_have}")
+    rows: list[Mapping[str, str]] = []
+    for line in lines[1:]:
+        if line == lines[0]:
+            continue
+        values = [value.strip() for value in line.split(separator)]
+        if len(values) != len(names):
+            raise ColumnsShifted(
+                f"{function}: {len(values)} columns under {len(names)} names"
+            )
+        rows.append(MappingProxyType(dict(zip(names, values, strict=True))))
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class ApiVersion:
+    """What the `version` function tells."""
+
+    version: str
+    build: str
+    utc_offset_s: int | None = None
+    """Of the web server's local time, in which all of VICIdial's times are."""
+
+
+def read_version(lines: Sequence[str]) -> ApiVersion:
+    """Raises VicidialUnavailable when it is none."""
+    parts = {
+        name.strip().upper(): value.strip()
+        for line in lines[:1]
+        for name, _, value in (part.partition(":") for part in line.split("|"))
+    }
+    if not parts.get("VERSION"):
+        raise VicidialUnavailable("version: not an answer of VICIdial's API")
+    offset_s: int | None = None
+    try:
+        local = datetime.strptime(parts["DATE"], "%Y-%m-%d %H:%M:%S")
+        seconds = local.replace(tzinfo=UTC).timestamp() - int(parts["EPOCH"])
+        # zones are whole quarters of an hour; the answer's two clocks tick apart
+        offset_s = round(seconds / 900) * 900
+    except (KeyError, ValueError, OverflowError):
+        pass
+    if offset_s is not None and abs(offset_s) > 15 * 3600:
+        offset_s = None
+    return ApiVersion(parts["VERSION"][:40], parts.get("BUILD", "")[:40], offset_s)
+
+
+@dataclass(frozen=True, slots=True)
+class CallInfo:
+    """`callid_info`: where a running or ended call belongs."""
+
+    call_type: str
+    campaign_id: str
+    """The in-group for an inbound call."""
+    list_id: str
+    status: str
+    user: str
+    """The line that has it; VDAD until the keepalive has noted it (10 s, outbound)."""
+
+
+def read_call_info(lines: Sequence[str]) -> CallInfo | None:
+    rows = rows_by_name("callid_info", lines, "campaign_id")
+    if not rows:
+        return None
+    row = rows[0]
+    return CallInfo(
+        call_type=row.get("call_type", ""),
+        campaign_id=row["campaign_id"],
+        list_id=row.get("list_id", ""),
+        status=row.get("status", ""),
+        user=row.get("user", ""),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """`agent_status` of one line."""
+
+    status: str
+    call_id: str
+    lead_id: str
+    campaign_id: str
+    phone_number: str
+    session_id: str
+    """A remote agent's external extension."""
+    sub_status: str
+    """DEAD: the caller is gone, the line not yet freed."""
+
+
+def read_agent_status(lines: Sequence[str]) -> AgentStatus | None:
+    rows = rows_by_name("agent_status", lines, "lead_id")
+    if not rows:
+        return None
+    row = rows[0]
+    return AgentStatus(
+        status=row.get("status", ""),
+        # the column's name differs between versions and the manual
+        call_id=row.get("callid") or row.get("call_id") or row.get("callerid", ""),
+        lead_id=row["lead_id"],
+        campaign_id=row.get("campaign_id", ""),
+        phone_number=row.get("phone_number", ""),
+        session_id=row.get("session_id", ""),
+        sub_status=row.get("real_time_sub_status", ""),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class InGroupStatus:
+    """`in_group_status`: is somebody there to take a transfer?"""
+
+    in_group: str
+    num_calls: int
+    num_waiting: int
+    num_agents: int
+
+
+def read_in_group_status(lines: Sequence[str]) -> InGroupStatus | None:
+    """From the last line; a header before it is passed over."""
+    if not lines:
+        return None
+    values = lines[-1].split("|")
+    numbers = [int(v) for v in values[1:4] if v.strip().isascii() and v.isdigit()]
+    if len(numbers) < 3:
+        raise ColumnsShifted("in_group_status: three numbers are missing")
+    return InGroupStatus(values[0], *numbers)
+
+
+def read_lead_search(lines: Sequence[str]) -> tuple[int, ...]:
+    """Lead ids of `number|count|id-id-id`, newest first."""
+    ids: list[int] = []
+    for line in lines:
+        values = line.split("|")
+        if len(values) >= 3:
+            found = re.fullmatch(r"\d{1,10}(?:-\d{1,10})*", values[2].strip(), re.ASCII)
+            ids += [int(part) for part in found[0].split("-")] if found else []
+    return tuple(ids)
