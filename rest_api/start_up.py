@@ -29,6 +29,7 @@ from model.service import LocalSpeechService, ServiceOptions
 from model.speech import SessionOptions, TypedTurn, Utterance
 from model.tts.open import TtsOptions, open_synthesizer
 from model.tts.speaker import Speaker
+from rest_api.engine_size import slots_for
 from rest_api.service_state import RANDOM_WEIGHTS_NOTE, ServiceState
 from telemetry import fields
 
@@ -176,8 +177,12 @@ async def _make_engine(
 
     state.phase = "looking for a model"
     checkpoint = await in_daemon_thread(lambda: _load(settings, state, make_tiny))
+    max_context_tokens = settings.max_context_tokens
+    max_slots = slots_for(checkpoint, settings.max_calls, max_context_tokens)
+    logger.info("engine_sized", extra=fields(slots=max_slots))
     return Engine(
-        checkpoint, EngineOptions(max_context_tokens=settings.max_context_tokens)
+        checkpoint,
+        EngineOptions(max_slots=max_slots, max_context_tokens=max_context_tokens),
     )
 
 
