@@ -184,6 +184,26 @@ def test_a_turn_that_builds_on_the_last_is_the_same_as_from_the_start(
     assert len(prompt) <= desk.cached(sequence) < read_before
 
 
+def test_calls_with_long_common_instructions_get_what_they_get_alone(
+    checkpoint: Checkpoint, make_worker: WorkerFactory
+) -> None:
+    instructions = "Answer in one sentence. " * 15
+    prompts = [
+        _spoken(checkpoint, seed, 5_000 * seed, instructions) for seed in range(1, 6)
+    ]
+    prompts.append(_spoken(checkpoint, 9))  # and one that has others
+    expected = [_alone(make_worker, prompt) for prompt in prompts]
+    assert len({tuple(tokens) for tokens in expected}) > 3
+    desk = Desk(make_worker(slots=8))
+    sequences = []
+    for prompt in prompts:
+        sequences.append(desk.submit(prompt, session=Session()))
+        desk.step()
+    desk.finish()
+    assert [desk.tokens(sequence) for sequence in sequences] == expected
+    assert [desk.cached(sequence) > 360 for sequence in sequences[1:5]] == [True] * 4
+
+
 def test_a_reply_that_lost_its_slot_goes_on_as_if_nothing_had_happened(
     checkpoint: Checkpoint, make_worker: WorkerFactory
 ) -> None:
