@@ -153,6 +153,24 @@ class Settings(BaseSettings):
         30.0, ge=0, le=3600, description="time calls get to end on SIGTERM"
     )
 
+    # --- what is kept of calls ---
+    records: bool = Field(True, description="keep a record of every call")
+    records_days: float = Field(
+        365.0, ge=0, description="records older than this are deleted; 0: never"
+    )
+    records_numbers: Literal["masked", "plain"] = Field(
+        "masked", description="callers' numbers in records; found by number either way"
+    )
+    recordings: bool = Field(
+        False, description="record calls (WAV); a campaign's own rule goes before"
+    )
+    recordings_days: float = Field(
+        30.0, ge=0, description="recordings older than this are deleted; 0: never"
+    )
+    recordings_min_free_mb: int = Field(
+        2048, ge=0, description="with less room than this on the disk none are made"
+    )
+
     # --- VICIdial ---
     vicidial_url: str = Field("", description="https://dialer (agc and vicidial below)")
     vicidial_user: str = Field("", description="API user")

@@ -27,6 +27,7 @@ from agi_handlers.agi.server import AgiServer, AgiServerOptions
 from agi_handlers.audio_leg.choose_leg import LegChooser, LegOptions
 from agi_handlers.audio_leg.frame_wheel import run_frame_wheel
 from agi_handlers.audio_leg.media_port import MediaPortOptions, open_media_port
+from agi_handlers.call_records import CallRecords, RecordsOptions, records_path
 from agi_handlers.campaigns import Campaign, CampaignsInvalid, load_campaigns
 from agi_handlers.errors import ListenFailed
 from agi_handlers.phone import Phone
@@ -123,6 +124,10 @@ async def _serve(settings: Settings, persona: _Persona) -> None:
             prompts=persona.prompts,
             campaigns=persona.campaigns,
         )
+        if settings.records:
+            records = CallRecords(_records_options(settings), phone.note_problem)
+            stack.enter_context(records.running())
+            phone.records = records
         heartbeat = HeartbeatSender(
             urls,
             socket.gethostname(),
@@ -171,6 +176,15 @@ def _leg_options(settings: Settings) -> LegOptions:
         shared_dir=settings.shared_dir,
         exchange_dir=settings.data_dir / "exchange",
         asterisk_dir=settings.asterisk_dir,
+    )
+
+
+def _records_options(settings: Settings) -> RecordsOptions:
+    return RecordsOptions(
+        path=records_path(settings.data_dir),
+        owner=f"{socket.gethostname()}:{settings.agi_port}",
+        numbers=settings.records_numbers,
+        days=settings.records_days,
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from agi_handlers.agi.connection import AgiConnection
 from agi_handlers.agi.protocol import AgiRequest
 from agi_handlers.audio_leg.leg import LegName
+from agi_handlers.call_records import unrecorded
 from agi_handlers.campaigns import Campaign, Phrases
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.errors import (
@@ -22,6 +23,7 @@ from agi_handlers.errors import (
     ChannelGone,
 )
 from agi_handlers.phone import Phone
+from agi_handlers.records.rows import CallRow
 from agi_handlers.ultravox import hold, report
 from model.audio.prompts import Prompt
 from model.speech import ReplyAudio, ReplyDone, ReplyEvent, UserTurn, Utterance
@@ -81,7 +83,8 @@ async def echo(phone: Phone, request: AgiRequest, agi: AgiConnection) -> None:
     media = _MEDIA.get(request.query.get("media", ""))
     with call_context(call_id=call_id, uniqueid=request.uniqueid, script="echo"):
         try:
-            outcome = await hold(phone, agi, _CAMPAIGN, call_id, media, session)
+            nobodys = unrecorded(CallRow(call_id, started_at=0.0))
+            outcome = await hold(phone, agi, _CAMPAIGN, nobodys, media, session)
         except (AudioLegUnavailable, AgiTimeout, AgiCommandRefused) as exc:
             logger.error("audio_leg_unavailable", extra=fields(error=str(exc)))
             outcome = CallOutcome("failed", "audio_leg_unavailable")

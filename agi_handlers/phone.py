@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from agi_handlers.audio_leg.choose_leg import LegChooser
+from agi_handlers.call_records import CallRecord, CallRecords, unrecorded
 from agi_handlers.campaigns import Campaign
 from agi_handlers.conversation.call import Call
 from agi_handlers.conversation.turn_taking import TurnTakingOptions
 from agi_handlers.dialplan_variables import BotStatus
+from agi_handlers.records.rows import CallRow
 from config import Settings
 from model.audio.prompts import Prompt
 from model.client import Heartbeat
@@ -37,6 +39,8 @@ class Phone:
     detector: SpeechDetector
     prompts: Mapping[str, Prompt]
     campaigns: Mapping[str, Campaign]
+    records: CallRecords | None = None
+    """None: nothing is kept of calls."""
     started_s: float = field(default_factory=time.monotonic)
     speech_status: SpeechStatus = field(
         default_factory=lambda: SpeechStatus(False, "", "remote", detail="starting")
@@ -66,6 +70,16 @@ class Phone:
         finally:
             self.num_calls -= 1
             CALLS_NOW.set(self.num_calls)
+
+    def open_record(self, row: CallRow) -> CallRecord:
+        """The record of a call that begins."""
+        if self.records is None:
+            return unrecorded(row)
+        return self.records.open_call(row)
+
+    def note_problem(self, problem: str) -> None:
+        """Something that is no call's own went wrong; the health port shows it."""
+        self.last_error = problem
 
     @contextmanager
     def talking(self, call: Call) -> Iterator[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from contextlib import AsyncExitStack
 
@@ -18,8 +19,10 @@ from agi_handlers.agi import commands
 from agi_handlers.agi.connection import AgiConnection
 from agi_handlers.agi.protocol import AgiRequest
 from agi_handlers.audio_leg.leg import LegName
+from agi_handlers.call_records import CallRecord
 from agi_handlers.campaigns import DEFAULT_CAMPAIGN, Campaign
 from agi_handlers.conversation.call import Call, CallParts
+from agi_handlers.conversation.call_notes import CallNotes
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.turn_taking import TurnTaking
 from agi_handlers.dialplan_variables import BotStatus
@@ -31,6 +34,7 @@ from agi_handlers.errors import (
     ChannelGone,
 )
 from agi_handlers.phone import Phone
+from agi_handlers.records.rows import CallRow
 from model.errors import SpeechError, SpeechOverloaded
 from model.speech import SessionOptions, SpeechSession
 from model.vad.listener import CallerEar
@@ -66,8 +70,30 @@ async def ultravox(
                 logger.error("unknown_campaign", extra=fields(campaign=name))
                 await _refuse(agi, BotStatus.FAILED, "unknown_campaign")
                 return
+            record = phone.open_record(_row(phone, request, campaign, call_id))
             with call_context(campaign=name):
-                await _take(phone, request, agi, campaign, call_id, media)
+                try:
+                    await _take(phone, request, agi, campaign, record, media)
+                except BaseException as exc:
+                    record.ended(CallOutcome("failed", "crashed"), repr(exc))
+                    raise
+
+
+def _row(
+    phone: Phone, request: AgiRequest, campaign: Campaign, call_id: str
+) -> CallRow:
+    return CallRow(
+        call_id=call_id,
+        started_at=time.time(),
+        uniqueid=request.uniqueid,
+        channel=request.channel,
+        caller=request.callerid,
+        extension=request.extension,
+        campaign=campaign.name,
+        model=phone.speech_status.model,
+        voice=campaign.voice or phone.settings.tts_voice,
+        language=campaign.language or phone.settings.language,
+    )
 
 
 async def _take(
@@ -75,11 +101,12 @@ async def _take(
     request: AgiRequest,
     agi: AgiConnection,
     campaign: Campaign,
-    call_id: str,
+    record: CallRecord,
     media: LegName | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     started_s = loop.time()
+    call_id, error = record.call_id, ""
     logger.info(
         "call_started",
         extra=fields(
@@ -92,23 +119,24 @@ async def _take(
     try:
         await agi.execute(commands.set_variable(variables.BOT_CALL_ID, call_id))
         async with asyncio.timeout(_longest_s(phone, campaign)):
-            outcome = await _talk(phone, agi, campaign, call_id, media)
+            outcome = await _talk(phone, agi, campaign, record, media)
     except SpeechOverloaded as exc:
         outcome = CallOutcome("refused", exc.code)
     except SpeechError as exc:
-        phone.last_error = f"{exc.code}: {exc}"
+        phone.last_error = error = f"{exc.code}: {exc}"
         logger.error("speech_half_failed", extra=fields(error=str(exc), code=exc.code))
         outcome = CallOutcome("failed", exc.code)
     except (AudioLegUnavailable, AgiTimeout, AgiCommandRefused) as exc:
-        phone.last_error = f"{type(exc).__name__}: {exc}"
+        phone.last_error = error = f"{type(exc).__name__}: {exc}"
         logger.error("audio_leg_unavailable", extra=fields(error=str(exc)))
         outcome = CallOutcome("failed", "audio_leg_unavailable")
     except ChannelGone:
         outcome = CallOutcome("caller_hung_up", "caller_hung_up")
     except TimeoutError:
-        phone.last_error = "a call was stuck"
+        phone.last_error = error = "a call was stuck"
         logger.error("call_stuck")
         outcome = CallOutcome("failed", "stuck")
+    record.ended(outcome, error)
     await report(agi, outcome)
     CALLS.labels(outcome=outcome.status).inc()
     logger.info(
@@ -127,13 +155,13 @@ async def _talk(
     phone: Phone,
     agi: AgiConnection,
     campaign: Campaign,
-    call_id: str,
+    record: CallRecord,
     media: LegName | None,
 ) -> CallOutcome:
     """Open dialogue and audio, hold the conversation."""
     settings = phone.settings
     options = SessionOptions(
-        call_id=call_id,
+        call_id=record.call_id,
         instructions=campaign.instructions,
         campaign=campaign.name,
         language=campaign.language or settings.language,
@@ -144,21 +172,21 @@ async def _talk(
     )
     # the dialogue first: a call that cannot be answered is not picked up
     async with phone.speech.open_session(options) as session:
-        return await hold(phone, agi, campaign, call_id, media, session)
+        return await hold(phone, agi, campaign, record, media, session)
 
 
 async def hold(
     phone: Phone,
     agi: AgiConnection,
     campaign: Campaign,
-    call_id: str,
+    record: CallRecord,
     media: LegName | None,
     session: SpeechSession,
 ) -> CallOutcome:
     """A conversation over this AGI channel with whatever answers as `session`."""
     async with AsyncExitStack() as stack:
         leg = await stack.enter_async_context(
-            phone.legs.open_leg(agi, media=media, call_id=uuid.UUID(call_id))
+            phone.legs.open_leg(agi, media=media, call_id=uuid.UUID(record.call_id))
         )
         ear = CallerEar(
             phone.detector,
@@ -171,11 +199,14 @@ async def hold(
             phrases=campaign.phrases.as_mapping(),
             prompts=phone.prompts,
             target_of=campaign.target_of,
+            notes=CallNotes(record.call_id, record.sink),
         )
         call = Call(parts, TurnTaking(phone.turn_taking_options(campaign)))
         with call_context(leg=leg.name), phone.talking(call):
             logger.info("call_answered")
+            record.answered(leg.name)
             outcome = await call.run()
+            record.talked(call.num_turns, call.num_barge_ins)
             logger.info(
                 "talk_ended",
                 extra=fields(turns=call.num_turns, barge_ins=call.num_barge_ins),

@@ -29,6 +29,7 @@ from agi_handlers.audio_leg.leg import (
     LegClosed,
     PlaybackFinished,
 )
+from agi_handlers.conversation.call_notes import CallNotes
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.turn_taking import (
     Action,
@@ -44,6 +45,7 @@ from agi_handlers.conversation.turn_taking import (
     Think,
     TurnTaking,
 )
+from agi_handlers.records.rows import TurnFate
 from model.audio.frames import RATE_HZ, SAMPLES_PER_MS
 from model.audio.prompts import Prompt
 from model.errors import SpeechError, SpeechOverloaded, SpeechUnavailable
@@ -113,6 +115,8 @@ class CallParts:
     prompts: Mapping[str, Prompt]
     target_of: Callable[[str], str | None]
     """A destination's name as the model said it -> the dialplan's; None: unknown."""
+    notes: CallNotes = field(default_factory=CallNotes)
+    """Takes down what happens; by itself it keeps nothing."""
 
 
 class Call:
@@ -169,12 +173,16 @@ class Call:
                     self._act(machine.on_caller_paused(self._now_ms()))
                 case CallerKey(key):
                     logger.info("key_pressed", extra=fields(key="*"))
+                    self._parts.notes.happened(self._now_ms(), "key", "*")
                     self._act(machine.on_key(self._now_ms(), key, self._heard_ms()))
                 case PlaybackFinished():
                     self._act(machine.on_playback_finished(self._now_ms()))
                 case LegClosed(reason, detail):
                     logger.info(
                         "leg_closed", extra=fields(reason=reason, detail=detail)
+                    )
+                    self._parts.notes.happened(
+                        self._now_ms(), "leg_closed", reason, detail
                     )
                     self._act(machine.on_leg_closed(reason, detail))
                     return
@@ -225,6 +233,7 @@ class Call:
         self.num_barge_ins += 1
         BARGE_INS.inc()
         BARGE_IN_STOP.observe(self._loop.time() - self._speech_started_s)
+        self._parts.notes.happened(self._now_ms(), "barge_in")
         logger.info("barge_in", extra=fields(decided_ms=round(decided_s * 1000)))
 
     # --- acting ---
@@ -236,9 +245,11 @@ class Call:
         for action in actions:
             match action:
                 case Think(turn, user):
+                    self._parts.notes.asked(turn, self._now_ms(), user)
                     self._start(turn, self._reply(turn, user), is_reply=True)
                 case Say(turn, phrase):
                     text = self._parts.phrases[phrase]
+                    self._parts.notes.phrase(turn, self._now_ms(), phrase, text)
                     events = self._parts.session.say(turn, text)
                     self._start(turn, events, is_reply=False)
                     self._speaking[turn].released.set()
@@ -246,9 +257,18 @@ class Call:
                     speaking = self._speaking[turn]
                     speaking.speech_ended_s = speech_ended_s
                     speaking.released.set()
-                case Forget(turn) | Settle(turn):
+                    self._parts.notes.released(
+                        turn, self._now_ms(), self._since_answer_ms(speech_ended_s)
+                    )
+                case Forget(turn):
+                    self._parts.notes.sealed(turn, self._now_ms(), "dropped", 0)
+                    self._seal(turn, action)
+                case Settle(turn, heard_ms):
+                    fate: TurnFate = "heard" if heard_ms is None else "interrupted"
+                    self._parts.notes.sealed(turn, self._now_ms(), fate, heard_ms)
                     self._seal(turn, action)
                 case PlayPrompt(name, is_filler):
+                    self._parts.notes.happened(self._now_ms(), "prompt", name)
                     self._play_prompt(self._parts.prompts[name], is_filler=is_filler)
                 case StopPlayback():
                     self._parts.leg.stop()
@@ -334,6 +354,7 @@ class Call:
     async def _settle_the_rest(self) -> None:
         """At the end of the call: every open turn gets a fate, briefly waited for."""
         for turn in list(self._speaking):
+            self._parts.notes.sealed(turn, self._now_ms(), "cut_off", self._heard_ms())
             self._seal(turn, Forget(turn))
         if self._last_settled is not None:
             with contextlib.suppress(TimeoutError):
@@ -353,6 +374,7 @@ class Call:
                 "speech_failed", extra=fields(turn=turn, code=exc.code, error=str(exc))
             )
             TURNS.labels(result="failed").inc()
+            self._parts.notes.failed(turn, self._now_ms(), exc.code, str(exc))
             self._act(
                 machine.on_reply_failed(
                     self._now_ms(), turn, exc.code, may_retry=_may_retry(exc)
@@ -362,12 +384,14 @@ class Call:
     async def _on_reply_event(self, speaking: _Speaking, event: ReplyEvent) -> None:
         machine, leg, turn = self._machine, self._parts.leg, speaking.turn
         match event:
-            case ReplyText():
-                pass
+            case ReplyText(text=text):
+                self._parts.notes.text(turn, text)
             case ReplyAudio(pcm16=pcm16):
+                self._parts.notes.audio(event)
                 await speaking.released.wait()
                 if not speaking.has_audio and pcm16:
                     speaking.has_audio = True
+                    self._parts.notes.played(turn, self._now_ms())
                     self._note_first_audio(speaking)
                     self._act(machine.on_reply_audio(self._now_ms(), turn))
                 await leg.play(pcm16)
@@ -375,9 +399,13 @@ class Call:
                 await speaking.released.wait()
                 speaking.action_names.append(name)
                 logger.info("action_asked", extra=fields(turn=turn, action=name))
+                self._parts.notes.happened(
+                    self._now_ms(), "action", name, argument, turn
+                )
                 self._act(machine.on_reply_action(self._now_ms(), turn, name, argument))
             case ReplyDone():
                 await speaking.released.wait()
+                self._parts.notes.done(event)
                 if speaking.has_audio:
                     leg.end_of_speech()
                 if speaking.is_reply:
@@ -417,6 +445,9 @@ class Call:
 
     def _now_ms(self) -> int:
         return round((self._loop.time() - self._zero_s) * 1000)
+
+    def _since_answer_ms(self, at_s: float | None) -> int | None:
+        return None if at_s is None else round((at_s - self._zero_s) * 1000)
 
     def _heard_ms(self) -> int:
         """How much of the current speech was heard, a filler before it not counted."""

@@ -1,0 +1,306 @@
+"""The record of every call, written while the call goes.
+
+    CallNotes, CallRecord ─ rows ─▶ bounded queue ─▶ writer thread ─▶ calls.sqlite
+
+Nothing here can hold up a call: a full queue drops rows, a full disk or a broken file
+is logged once and counted, and the calls go on.  A corrupt file is moved aside and a
+new one begun.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from agi_handlers.conversation.outcome import CallOutcome
+from agi_handlers.records.caller_key import CallerKey, load_caller_key
+from agi_handlers.records.database import (
+    FILE_NAME,
+    RecordsDatabase,
+    RecordsTooNew,
+    is_corrupt,
+    set_aside,
+)
+from agi_handlers.records.rows import CallRow, Row, Sink, discard
+from telemetry import ERRORS, fields, mask_number
+
+logger = logging.getLogger(__name__)
+
+_MAX_BATCH_ROWS = 500  # one transaction; keeps a forget or a backup from waiting
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsOptions:
+    """Where records go and what of a caller they show."""
+
+    path: Path
+    owner: str = ""
+    """Which phone half this is; its unfinished calls are closed at its next start."""
+    numbers: Literal["masked", "plain"] = "masked"
+    """Logs mask numbers as well; a call is found by its number either way."""
+    days: float = 365.0
+    """Older records are deleted; 0 keeps them for good."""
+    max_queued_rows: int = 10_000
+    """About 15 rows a call and minute: minutes of a stuck disk at 200 calls.  When
+    it is full, rows are dropped and counted, and a log line says so."""
+    retry_after_s: float = 5.0
+    """Pause after a failed write; rows that come meanwhile wait in the queue."""
+    expiry_interval_s: float = 3600.0
+
+
+class CallRecord:
+    """One call's row, from its start to its end."""
+
+    def __init__(self, row: CallRow, sink: Sink) -> None:
+        self._row = row
+        self.sink = sink
+        self._sink_row()
+
+    @property
+    def call_id(self) -> str:
+        return self._row.call_id
+
+    def answered(self, leg: str) -> None:
+        """Audio flows."""
+        self._row = replace(self._row, leg=leg, answered_at=time.time())
+        self._sink_row()
+
+    def recorded(self, path: str) -> None:
+        """A recording is being made."""
+        self._row = replace(self._row, recording=path)
+        self._sink_row()
+
+    def talked(self, num_turns: int, num_barge_ins: int) -> None:
+        """The conversation is over."""
+        self._row = replace(self._row, num_turns=num_turns, num_barge_ins=num_barge_ins)
+
+    def ended(self, outcome: CallOutcome, error: str = "") -> None:
+        """The last thing that is written."""
+        self._row = replace(
+            self._row,
+            ended_at=time.time(),
+            status=outcome.status,
+            reason=outcome.reason,
+            disposition=outcome.disposition,
+            transfer_to=outcome.transfer_to,
+            error=error,
+        )
+        self._sink_row()
+
+    def _sink_row(self) -> None:
+        self.sink(self._row)
+
+
+class CallRecords:
+    """The writer: takes rows from the calls, never makes them wait."""
+
+    def __init__(
+        self, options: RecordsOptions, on_problem: Callable[[str], None] | None = None
+    ) -> None:
+        """`on_problem` hears of each new trouble, from the writer's thread."""
+        self._options = options
+        self._on_problem = on_problem or (lambda _: None)
+        self._rows: queue.Queue[Row | None] = queue.Queue(options.max_queued_rows)
+        self._wake = threading.Event()  # set: the end has come, stop pausing
+        self._keys: CallerKey | None = None
+        self._database: RecordsDatabase | None = None
+        self._expired_at_s = -math.inf
+        self._is_full = False
+        self._problem = ""
+        self.num_dropped = 0
+
+    def open_call(self, row: CallRow) -> CallRecord:
+        """Begin a call's record; `row.caller` is the number as it came."""
+        key = self._keys.of(row.caller) if self._keys is not None else ""
+        plain = self._options.numbers == "plain"
+        shown = row.caller if plain else mask_number(row.caller)
+        row = replace(row, caller=shown, caller_key=key, owner=self._options.owner)
+        return CallRecord(row, self.put)
+
+    def put(self, row: Row) -> None:
+        """Hand a row to the writer; from any thread, never waits."""
+        try:
+            self._rows.put_nowait(row)
+        except queue.Full:
+            self._drop(1)
+            if not self._is_full:
+                self._is_full = True
+                logger.error("records_queue_full")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The writer's thread; on leaving, what is queued is written."""
+        try:
+            self._keys = load_caller_key(self._options.path.parent)
+        except OSError as exc:
+            self._note_problem(f"the key for callers' numbers: {exc}")
+        thread = threading.Thread(target=self._run, name="records")
+        thread.start()
+        try:
+            yield
+        finally:
+            self._wake.set()
+            # the writer takes rows, so a full queue has room soon
+            self._rows.put(None)
+            thread.join()
+
+    # --- the writer's thread ---
+
+    def _run(self) -> None:
+        try:
+            self._open()
+            self._expire()
+            while True:
+                batch, is_last = self._next_batch()
+                if batch:
+                    self._write(batch, is_last=is_last)
+                if is_last:
+                    return
+                self._expire()
+        finally:
+            self._close()
+
+    def _next_batch(self) -> tuple[list[Row], bool]:
+        """What is queued, waited for; True: nothing comes after it."""
+        batch: list[Row] = []
+        while len(batch) < _MAX_BATCH_ROWS:
+            try:
+                row = self._rows.get(
+                    block=not batch, timeout=self._options.expiry_interval_s
+                )
+            except queue.Empty:
+                break
+            if row is None:
+                return batch, True
+            batch.append(row)
+        self._is_full = False
+        return batch, False
+
+    def _write(self, batch: list[Row], *, is_last: bool) -> None:
+        """Until it is written, or no end of trouble is in sight and it is the end."""
+        while True:
+            if self._database is None:
+                self._open()
+            if self._database is not None:
+                try:
+                    self._database.write(batch)
+                except sqlite3.Error as exc:
+                    self._fail(exc)
+                else:
+                    self._note_well()
+                    return
+            if is_last or self._wake.is_set():
+                self._drop(len(batch))
+                logger.error("records_lost", extra=fields(rows=len(batch)))
+                return
+            self._wake.wait(self._options.retry_after_s)
+
+    def _open(self) -> None:
+        path = self._options.path
+        for _ in range(2):
+            try:
+                self._database = RecordsDatabase(path)
+                num = self._database.close_open_calls(self._options.owner)
+            except RecordsTooNew as exc:
+                self._note_problem(str(exc))
+                return
+            except sqlite3.Error as exc:
+                self._close()
+                if not is_corrupt(exc):
+                    self._note_problem(f"{path}: {exc}")
+                    return
+                if not self._set_aside(exc):
+                    return
+            except OSError as exc:
+                self._note_problem(f"{path}: {exc}")
+                return
+            else:
+                if num:
+                    logger.warning("calls_interrupted", extra=fields(calls=num))
+                return
+
+    def _set_aside(self, error: sqlite3.Error) -> bool:
+        path = self._options.path
+        try:
+            aside = set_aside(path)
+        except OSError as exc:
+            self._note_problem(f"{path} is corrupt and cannot be moved: {exc}")
+            return False
+        ERRORS.labels(kind="records_corrupt").inc()
+        logger.critical(
+            "records_corrupt",
+            extra=fields(
+                error=str(error), moved_to=str(aside), note="a new file was begun"
+            ),
+        )
+        self._on_problem(f"call records were corrupt; moved to {aside.name}")
+        return True
+
+    def _fail(self, error: sqlite3.Error) -> None:
+        self._close()  # a new attempt begins with a new connection
+        if is_corrupt(error):
+            self._set_aside(error)
+        else:
+            self._note_problem(f"{self._options.path}: {error}")
+
+    def _expire(self) -> None:
+        now_s = time.monotonic()
+        due = now_s >= self._expired_at_s + self._options.expiry_interval_s
+        if not self._options.days or not due or self._database is None:
+            return
+        before_at = time.time() - self._options.days * 86_400
+        try:
+            num = self._database.delete_older(before_at)
+        except sqlite3.Error as exc:
+            self._fail(exc)
+            return
+        # a full portion: there is more, go on with the next batch
+        self._expired_at_s = now_s if num < 1000 else -math.inf
+        if num:
+            logger.info("records_expired", extra=fields(calls=num))
+
+    def _close(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            try:
+                database.close()
+            except sqlite3.Error as exc:
+                self._note_problem(f"{self._options.path}: {exc}")
+
+    def _drop(self, num: int) -> None:
+        self.num_dropped += num
+        ERRORS.labels(kind="records_dropped").inc(num)
+
+    def _note_problem(self, problem: str) -> None:
+        """Log a trouble when it begins, not at every attempt."""
+        if problem == self._problem:
+            return
+        self._problem = problem
+        ERRORS.labels(kind="records").inc()
+        logger.error("records_not_written", extra=fields(error=problem))
+        self._on_problem(f"call records are not written: {problem}")
+
+    def _note_well(self) -> None:
+        if self._problem:
+            self._problem = ""
+            dropped = fields(dropped_rows=self.num_dropped)
+            logger.info("records_written_again", extra=dropped)
+
+
+def unrecorded(row: CallRow) -> CallRecord:
+    """A call's record where none are kept."""
+    return CallRecord(row, discard)
+
+
+def records_path(data_dir: Path) -> Path:
+    """Where the records of an installation are."""
+    return data_dir / FILE_NAME

@@ -1,0 +1,117 @@
+"""What is kept of a call: one row for it, one for each turn, one for each happening.
+
+Times ending in `_ms` without further word count from the answer of the call; those of
+the speech half (`queue_ms` … `total_ms`) from `asked_ms`.  A row is whole: writing it
+again replaces the one before, so a lost row costs what it said and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+TurnFate: TypeAlias = Literal[
+    "",  # still open
+    "heard",  # to its end
+    "interrupted",  # by the caller
+    "cut_off",  # by the end of the call
+    "dropped",  # nothing of it counted as heard
+    "failed",  # could not be made
+]
+EventKind: TypeAlias = Literal[
+    "barge_in", "action", "key", "prompt", "error", "leg_closed"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class CallRow:
+    """Who called, whom they reached, how it ended."""
+
+    call_id: str
+    started_at: float
+    """Seconds since 1970, as every other `_at`."""
+    owner: str = ""
+    """The phone half that has the call: host and AGI port."""
+    uniqueid: str = ""
+    channel: str = ""
+    caller: str = ""
+    """The number, masked or plain as configured."""
+    caller_key: str = ""
+    """A keyed digest of the number: finds a caller's calls without showing it."""
+    extension: str = ""
+    campaign: str = ""
+    model: str = ""
+    voice: str = ""
+    language: str = ""
+    leg: str = ""
+    answered_at: float | None = None
+    ended_at: float | None = None
+    status: str = ""
+    """Empty while the call runs; `interrupted`: the process ended in its middle."""
+    reason: str = ""
+    disposition: str = ""
+    transfer_to: str = ""
+    num_turns: int = 0
+    num_barge_ins: int = 0
+    error: str = ""
+    recording: str = ""
+    """Path below the data folder; empty: none was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRow:
+    """One thing the bot said, and what of the caller's it answered."""
+
+    call_id: str
+    turn: int
+    source: Literal["reply", "phrase"]
+    phrase: str = ""
+    """The fixed phrase's name; empty for a reply."""
+    said_kind: Literal["", "speech", "keys"] = ""
+    said_ms: int = 0
+    """Length of the caller's utterance."""
+    said_text: str = ""
+    """Typed keys, each as `*`."""
+    speech_ended_ms: int | None = None
+    asked_ms: int = 0
+    released_ms: int | None = None
+    """The end of the caller's turn was sure."""
+    played_ms: int | None = None
+    """The first audio went to the leg."""
+    ended_ms: int | None = None
+    reply_text: str = ""
+    heard_ms: int = 0
+    heard_text: str = ""
+    fate: TurnFate = ""
+    queue_ms: float = 0.0
+    encode_ms: float = 0.0
+    first_token_ms: float = 0.0
+    first_audio_ms: float = 0.0
+    total_ms: float = 0.0
+    finish_reason: str = ""
+    prompt_tokens: int = 0
+    audio_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    end_of_turn_probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """Something that happened at one moment of a call."""
+
+    call_id: str
+    at_ms: int
+    kind: EventKind
+    name: str = ""
+    detail: str = ""
+    turn: int | None = None
+
+
+Row: TypeAlias = CallRow | TurnRow | EventRow
+Sink: TypeAlias = Callable[[Row], None]
+
+
+def discard(row: Row) -> None:
+    """The sink of calls that nobody keeps."""
