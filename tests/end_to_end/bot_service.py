@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -149,12 +150,14 @@ class BotService:
     def pid(self) -> int:
         return self._process.pid
 
-    def speech_half(self) -> psutil.Process:
-        """The supervised child that answers on the HTTP port."""
+    def speech_halves(self) -> list[psutil.Process]:
+        """The supervised child that answers on the HTTP port; none while it is dead."""
+        found = []
         for child in psutil.Process(self.pid).children():
-            if any("ultravox_api_server" in part for part in child.cmdline()):
-                return child
-        raise AssertionError(f"no speech half is running:\n{self.log()[-4000:]}")
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if any("ultravox_api_server" in part for part in child.cmdline()):
+                    found.append(child)
+        return found
 
     async def becomes(self, status: str, timeout_s: float = 30.0) -> None:
         """Until BOT_STATUS of agi://host/health is that."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.asterisk_lab import Asterisk
 from tests.end_to_end.bot_service import BotService
+from tests.end_to_end.conftest import Measured
 from tests.end_to_end.sip_caller import SipCall
 from tools.caller.say_items import recording
 
@@ -20,11 +22,15 @@ async def _is_talking(call: SipCall) -> None:
     await call.happened("heard-start", timeout_s=20)
 
 
-async def test_killed_in_mid_call(asterisk: Asterisk, own_service: BotService) -> None:
+async def test_killed_in_mid_call(
+    asterisk: Asterisk, own_service: BotService, measured: Measured
+) -> None:
     async with SipCall(asterisk.sip_port, f"at*{own_service.agi_port}") as call:
         await _is_talking(call)
+        killed_s = call.at_s
         own_service.kill()
-        await call.heard_tone(PEOPLE_HZ, timeout_s=20)
+        tone = await call.heard_tone(PEOPLE_HZ, timeout_s=20)
+        measured("people after a kill of the phone half", tone.at_s - killed_s)
     await asterisk.is_empty()
 
 
@@ -53,22 +59,50 @@ async def test_frozen_in_mid_call(asterisk: Asterisk, own_service: BotService) -
     await asterisk.is_empty()
 
 
-async def test_speech_half_killed_in_mid_call(
-    asterisk: Asterisk, own_service: BotService
+async def _keep_killing_the_speech_half(service: BotService) -> None:
+    while True:
+        for process in service.speech_halves():
+            process.kill()
+        await asyncio.sleep(0.1)
+
+
+async def test_speech_half_that_dies_and_stays_dead_in_mid_call(
+    asterisk: Asterisk, own_service: BotService, measured: Measured
 ) -> None:
     async with SipCall(asterisk.sip_port, f"at*{own_service.agi_port}") as call:
         await _is_talking(call)
-        own_service.speech_half().kill()
+        killing = asyncio.create_task(_keep_killing_the_speech_half(own_service))
+        try:
+            call.do(recording(asterisk.recording("vm-calldiffnum")))
+            said = await call.happened("said-end")
+            tone = await call.heard_tone(PEOPLE_HZ, timeout_s=30)
+            measured("people after words to a dead speech half", tone.at_s - said.at_s)
+        finally:
+            killing.cancel()
+            await asyncio.gather(killing, return_exceptions=True)
+    await asterisk.is_empty()
+
+
+async def test_a_single_death_of_the_speech_half_leaves_no_caller_in_silence(
+    asterisk: Asterisk, own_service: BotService
+) -> None:
+    """It may be back in time for the reply; otherwise people are."""
+    async with SipCall(asterisk.sip_port, f"at*{own_service.agi_port}") as call:
+        await call.happened("heard-end", timeout_s=20)
+        for process in own_service.speech_halves():
+            process.kill()
         call.do(recording(asterisk.recording("vm-calldiffnum")))
-        await call.heard_tone(PEOPLE_HZ, timeout_s=30)
+        said = await call.happened("said-end")
+        await call.happened("heard-start", after_s=said.at_s, timeout_s=15)
     await asterisk.is_empty()
 
 
 async def test_speech_half_comes_back_after_a_kill(
     asterisk_22: Asterisk, own_service: BotService
 ) -> None:
-    own_service.speech_half().kill()
-    await own_service.logged("speech_not_ready", timeout_s=20)
+    for process in own_service.speech_halves():
+        process.kill()
+    await own_service.logged("sidecar_ended", timeout_s=20)
     own_service.wait_until_ready()
     async with SipCall(asterisk_22.sip_port, f"at*{own_service.agi_port}") as call:
         await _is_talking(call)
