@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from rest_api import chat, health, live
+from rest_api import chat, docs, health, live
 from rest_api.auth import ApiKeyGate, KeyRing
 from rest_api.errors import add_error_answers
 from rest_api.requests import MAX_BODY_BYTES, RequestEnvelope
@@ -23,8 +24,7 @@ Answers are `{"success": true, "data": {"response": "..."}}`; failures
 status.  From any address but loopback an API key is needed: `Authorization: Bearer
 KEY` or `X-API-Key: KEY`.
 
-Live dialogues with speech both ways run over the WebSocket `/chat/live`; its messages
-are in the docstring of `model/live_messages.py`.
+Live dialogues with speech both ways run over the WebSocket `/chat/live`.
 """
 
 
@@ -45,13 +45,15 @@ def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAP
     app = FastAPI(
         title="Ultravox phone bot",
         description=_DESCRIPTION,
+        docs_url=None,  # its page needs another host's script; ours is in docs.py
         redoc_url=None,
         # No route is an alias of another, so that every one is checked for a key.
         redirect_slashes=False,
     )
     app.state.service = state
-    for router in (chat.router, health.router, live.router):
+    for router in (chat.router, health.router, live.router, docs.router):
         app.include_router(router)
+    app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
     add_error_answers(app)
     # The last one added is the outermost.
     app.add_middleware(

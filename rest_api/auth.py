@@ -29,7 +29,10 @@ from telemetry import fields
 logger = logging.getLogger(__name__)
 
 OPEN_PATHS: Final = frozenset(
-    {"/health", "/health/live", "/health/ready", "/docs", "/openapi.json"}
+    {
+        *("/health", "/health/live", "/health/ready"),
+        *("/docs", "/docs/docs.js", "/docs/docs.css", "/openapi.json"),
+    }
 )
 LIVE_SUBPROTOCOL: Final = "chat-live"
 _KEY_SUBPROTOCOL: Final = "key."

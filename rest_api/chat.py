@@ -245,10 +245,10 @@ async def _reply(
             total_tokens=usage.prompt_tokens + usage.completion_tokens,
         ),
         timings=TimingsAnswer(
-            queue_ms=timings.queue_ms,
-            encode_ms=timings.encode_ms,
-            first_token_ms=timings.first_token_ms,
-            total_ms=timings.total_ms,
+            queue_ms=round(timings.queue_ms, 1),
+            encode_ms=round(timings.encode_ms, 1),
+            first_token_ms=round(timings.first_token_ms, 1),
+            total_ms=round(timings.total_ms, 1),
         ),
     )
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    field_validator,
+)
 
 MAX_TURNS = 200
 MAX_TURN_CHARS = 100_000
@@ -43,8 +50,22 @@ _AUDIO_HELP = (
 _RATE_HELP = "of bare samples, in Hz; a file says its own"
 
 
+_EXAMPLE_TURNS: list[JsonValue] = [
+    {"role": "system", "content": "You are a helpful customer service assistant."},
+    {"role": "user", "content": "Hello, I need help with my order."},
+]
+
+
 class TextChat(_Generation):
     """A conversation in text that ends with a user turn."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"turns": _EXAMPLE_TURNS, "max_new_tokens": 100, "temperature": 0.7}
+            ]
+        }
+    )
 
     turns: _Turns
 
@@ -59,6 +80,20 @@ class TextChat(_Generation):
 class AudioChat(_Generation):
     """A conversation whose last user turn is, or ends with, the audio."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "audio_base64": "",
+                    "turns": _EXAMPLE_TURNS[:1],
+                    "sampling_rate": 16000,
+                    "max_new_tokens": 100,
+                    "temperature": 0.7,
+                }
+            ]
+        }
+    )
+
     audio_base64: _Audio = Field(description=_AUDIO_HELP)
     turns: _Turns = Field(default_factory=list)
     sampling_rate: int = Field(16000, ge=4000, le=192_000, description=_RATE_HELP)
@@ -66,6 +101,8 @@ class AudioChat(_Generation):
 
 class Conversation(_Generation):
     """A conversation, with or without audio."""
+
+    model_config = TextChat.model_config
 
     turns: _Turns = Field(default_factory=list)
     audio_base64: _Audio | None = Field(None, description=_AUDIO_HELP)

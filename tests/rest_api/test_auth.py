@@ -113,7 +113,10 @@ async def test_other_addresses_need_a_key(client: str | None) -> None:
     assert await answer_of(client, {"Sec-WebSocket-Protocol": f"a, key.{KEY}"}) == 200
 
 
-@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready", "/docs"])
+@pytest.mark.parametrize(
+    "path",
+    ["/health", "/health/live", "/health/ready", "/docs", "/docs/docs.js"],
+)
 async def test_health_and_documentation_are_open(path: str) -> None:
     assert await answer_of("10.0.0.5", path=path) == 200
 
