@@ -112,7 +112,7 @@ with keeper.running():
         wait_for_rows(data_dir, "turns")
         process.kill()
     assert stored(data_dir, "calls")[0]["ended_at"] is None
-    with records(data_dir):
+    with records(data_dir, days=0):
         pass
     (row,) = stored(data_dir, "calls")
     assert (row["status"], row["reason"]) == ("interrupted", "process_ended")

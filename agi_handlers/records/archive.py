@@ -1,0 +1,311 @@
+"""Reading the call records: search, one call, figures over time.
+
+Opens the file read-only and anew for each question, so that a file moved aside or
+rebuilt by the writer is never held on to.  Blocking: call it from a thread.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import sqlite3
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+from urllib.parse import quote
+
+from agi_handlers.errors import TelephonyError
+from agi_handlers.records.caller_key import load_caller_key
+
+Fields: TypeAlias = dict[str, Any]
+
+MAX_PAGE_CALLS: Final = 500
+_BUSY_TIMEOUT_S: Final = 2.0
+_PROGRESS_STEPS: Final = 10_000  # SQLite instructions between looks at the clock
+_WHOLE_NUMBER_DIGITS: Final = 7  # shorter ones are taken for a number's last digits
+_MAX_DELAYS: Final = 200_000  # turns looked at for percentiles: some days of 200 lines
+_PERCENTILES: Final = (50, 95, 99)
+_EXPORT_PAGE: Final = 200
+
+
+class RecordsUnreadable(TelephonyError):
+    """No records can be read now; the message says why."""
+
+    retryable = True
+
+
+class SearchTooSlow(TelephonyError):
+    """The question takes too long; a shorter time span helps."""
+
+
+class BadCursor(TelephonyError, ValueError):
+    """Not a cursor that a page before gave."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallQuery:
+    """What to look for; what is left empty doesn't matter."""
+
+    number: str = ""
+    """A caller's whole number, or its last digits as far as records show them."""
+    campaign: str = ""
+    status: str = ""
+    disposition: str = ""
+    text: str = ""
+    """In what the bot said; or a call id or uniqueid, whole."""
+    since_at: float | None = None
+    until_at: float | None = None
+    limit: int = 50
+    cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallPage:
+    """Calls, newest first."""
+
+    calls: Sequence[Fields]
+    next_cursor: str | None
+
+
+class CallArchive:
+    """One records file, for readers."""
+
+    def __init__(self, path: Path, timeout_s: float = 10.0) -> None:
+        """`timeout_s` bounds one question."""
+        self._path = path
+        self._timeout_s = timeout_s
+
+    def search(self, query: CallQuery) -> CallPage:
+        """One page.
+
+        Raises:
+            RecordsUnreadable: no file, or not readable.
+            SearchTooSlow, BadCursor.
+        """
+        where, arguments = self._conditions(query)
+        if query.cursor:
+            where.append("(started_at, call_id) < (?, ?)")
+            arguments += _read_cursor(query.cursor)
+        limit = max(1, min(query.limit, MAX_PAGE_CALLS))
+        # every condition is a constant of this module; values go as arguments
+        statement = (
+            f"SELECT * FROM calls WHERE {' AND '.join(where) or '1'}"  # noqa: S608
+            " ORDER BY started_at DESC, call_id DESC LIMIT ?"
+        )
+        with self._connected() as connection:
+            rows = connection.execute(statement, [*arguments, limit + 1]).fetchall()
+        calls = [_call_fields(row) for row in rows[:limit]]
+        more = len(rows) > limit
+        return CallPage(calls, _cursor(calls[-1]) if more else None)
+
+    def call(self, call_id: str) -> Fields | None:
+        """A call with its turns and events; None: there is none of that id."""
+        with self._connected() as connection:
+            row = connection.execute(
+                "SELECT * FROM calls WHERE call_id = ?", (call_id,)
+            ).fetchone()
+            if row is None:
+                return None
+            turns = connection.execute(
+                "SELECT * FROM turns WHERE call_id = ? ORDER BY asked_ms, turn",
+                (call_id,),
+            ).fetchall()
+            events = connection.execute(
+                "SELECT * FROM events WHERE call_id = ? ORDER BY at_ms, number",
+                (call_id,),
+            ).fetchall()
+        return {
+            **_call_fields(row),
+            "turns": [_turn_fields(turn) for turn in turns],
+            "events": [_without(event, "call_id", "number") for event in events],
+        }
+
+    def each(self, query: CallQuery) -> Iterator[Fields]:
+        """Every call that matches, whole, newest first."""
+        cursor: str | None = query.cursor
+        while cursor is not None:
+            page = self.search(_at(query, cursor))
+            for found in page.calls:
+                if (whole := self.call(found["call_id"])) is not None:
+                    yield whole
+            cursor = page.next_cursor
+
+    def campaigns(self) -> list[str]:
+        """Names of campaigns that have calls."""
+        with self._connected() as connection:
+            rows = connection.execute("SELECT DISTINCT campaign FROM calls ORDER BY 1")
+            return [name for (name,) in rows]
+
+    def figures(self, since_at: float, until_at: float, bucket_s: int) -> Fields:
+        """Calls by status and percentiles of the response delay, bucket by bucket."""
+        span = (bucket_s, since_at, until_at)
+        with self._connected() as connection:
+            counts = connection.execute(
+                "SELECT cast(started_at / ? AS INTEGER) AS bucket, status, count(*)"
+                " FROM calls WHERE started_at >= ? AND started_at < ?"
+                " GROUP BY bucket, status",
+                span,
+            ).fetchall()
+            delays = connection.execute(
+                "SELECT cast(started_at / ? AS INTEGER), played_ms - speech_ended_ms"
+                " FROM calls JOIN turns USING (call_id)"
+                " WHERE started_at >= ? AND started_at < ?"
+                " AND source = 'reply' AND speech_ended_ms IS NOT NULL"
+                " AND played_ms IS NOT NULL ORDER BY started_at DESC LIMIT ?",
+                (*span, _MAX_DELAYS),
+            ).fetchall()
+        by_bucket: dict[int, list[int]] = defaultdict(list)
+        for bucket, delay_ms in delays:
+            by_bucket[bucket].append(delay_ms)
+        statuses: dict[int, dict[str, int]] = defaultdict(dict)
+        for bucket, status, number in counts:
+            statuses[bucket][status or "running"] = number
+        everything = [delay_ms for _, delay_ms in delays]
+        first, last = (
+            int(since_at // bucket_s),
+            int(max(since_at, until_at) // bucket_s),
+        )
+        return {
+            "since_at": since_at,
+            "until_at": until_at,
+            "bucket_s": bucket_s,
+            "num_calls": sum(sum(one.values()) for one in statuses.values()),
+            "response_ms": _percentiles(everything),
+            "buckets": [
+                {
+                    "at": bucket * bucket_s,
+                    "calls": statuses.get(bucket, {}),
+                    "response_ms": _percentiles(by_bucket.get(bucket, [])),
+                }
+                for bucket in range(first, last + 1)
+            ],
+        }
+
+    def _conditions(self, query: CallQuery) -> tuple[list[str], list[Any]]:
+        where: list[str] = []
+        arguments: list[Any] = []
+
+        def add(condition: str, *values: Any) -> None:
+            where.append(condition)
+            arguments.extend(values)
+
+        if query.campaign:
+            add("campaign = ?", query.campaign)
+        if query.status:
+            add("status = ?", "" if query.status == "running" else query.status)
+        if query.disposition:
+            add("disposition = ?", query.disposition)
+        if query.since_at is not None:
+            add("started_at >= ?", query.since_at)
+        if query.until_at is not None:
+            add("started_at < ?", query.until_at)
+        if query.number:
+            add(*self._number_condition(query.number))
+        if query.text:
+            pattern = f"%{_like(query.text)}%"
+            add(
+                "(call_id = ? OR uniqueid = ? OR EXISTS (SELECT 1 FROM turns"
+                " WHERE turns.call_id = calls.call_id AND source = 'reply'"
+                " AND reply_text LIKE ? ESCAPE '\\'))",
+                query.text,
+                query.text,
+                pattern,
+            )
+        return where, arguments
+
+    def _number_condition(self, number: str) -> tuple[str, str]:
+        digits = "".join(c for c in number if c in "0123456789")
+        if len(digits) < _WHOLE_NUMBER_DIGITS:
+            return "caller LIKE ? ESCAPE '\\'", f"%{digits or _like(number)}"
+        try:
+            return "caller_key = ?", load_caller_key(self._path.parent).of(digits)
+        except OSError as exc:
+            raise RecordsUnreadable(f"the key for callers' numbers: {exc}") from exc
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        deadline_s = time.monotonic() + self._timeout_s
+        try:
+            if not self._path.exists():
+                raise RecordsUnreadable(f"no calls are recorded yet in {self._path}")
+            connection = sqlite3.connect(
+                f"file:{quote(str(self._path))}?mode=ro",
+                uri=True,
+                timeout=_BUSY_TIMEOUT_S,
+            )
+            with closing(connection):
+                connection.row_factory = sqlite3.Row
+                connection.set_progress_handler(
+                    lambda: time.monotonic() > deadline_s, _PROGRESS_STEPS
+                )
+                yield connection
+        except sqlite3.Error as exc:
+            if exc.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                raise SearchTooSlow(
+                    f"no answer within {self._timeout_s:g} s; ask for a shorter time"
+                ) from exc
+            raise RecordsUnreadable(f"{self._path}: {exc}") from exc
+        except OSError as exc:
+            raise RecordsUnreadable(f"{self._path}: {exc}") from exc
+
+
+def _at(query: CallQuery, cursor: str) -> CallQuery:
+    return replace(query, cursor=cursor, limit=_EXPORT_PAGE)
+
+
+def _call_fields(row: sqlite3.Row) -> Fields:
+    call = _without(row, "caller_key", "owner")
+    call["status"] = call["status"] or "running"
+    ended_at = call["ended_at"]
+    call["duration_s"] = (
+        None if ended_at is None else round(ended_at - call["started_at"], 1)
+    )
+    return call
+
+
+def _turn_fields(row: sqlite3.Row) -> Fields:
+    turn = _without(row, "call_id")
+    ended_ms, played_ms = turn["speech_ended_ms"], turn["played_ms"]
+    is_known = ended_ms is not None and played_ms is not None
+    turn["response_ms"] = played_ms - ended_ms if is_known else None
+    return turn
+
+
+def _without(row: Mapping[str, Any] | sqlite3.Row, *names: str) -> Fields:
+    return {key: row[key] for key in row.keys() if key not in names}  # noqa: SIM118
+
+
+def _percentiles(values: list[int]) -> Fields | None:
+    """Nearest rank; None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    found: Fields = {"count": len(ordered)}
+    for percent in _PERCENTILES:
+        rank = -(-percent * len(ordered) // 100)
+        found[f"p{percent}"] = ordered[max(0, rank - 1)]
+    return found
+
+
+def _like(text: str) -> str:
+    for special in ("\\", "%", "_"):
+        text = text.replace(special, "\\" + special)
+    return text
+
+
+def _cursor(call: Fields) -> str:
+    place = f"{call['started_at']!r} {call['call_id']}"
+    return base64.urlsafe_b64encode(place.encode()).decode()
+
+
+def _read_cursor(cursor: str) -> list[Any]:
+    try:
+        place = base64.urlsafe_b64decode(cursor.encode()).decode()
+        started_at, _, call_id = place.partition(" ")
+        return [float(started_at), call_id]
+    except (ValueError, binascii.Error) as exc:
+        raise BadCursor("the cursor is not one a page gave") from exc
