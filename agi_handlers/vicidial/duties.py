@@ -1,0 +1,165 @@
+"""What VICIdial must be told of a call, and how each of it is told.
+
+Every duty can be told twice without harm, so that a crash between telling and noting
+costs nothing.  A duty that comes late gives way to what has happened to the lead since.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias, assert_never
+
+from agi_handlers.vicidial.client import CallbackRequest, VicidialClient
+from agi_handlers.vicidial.responses import Refusal, Refused
+from telemetry import fields
+
+logger = logging.getLogger(__name__)
+
+CALLBACK_HOLD = "CBHOLD"
+"""Keeps a lead with a callback out of the hopper until its time."""
+# What VICIdial writes by itself when nobody reports; anything else in a lead's status
+# was put there by a later call or a person.
+_OWN_STATUSES = frozenset(
+    ("", "NEW", "QUEUE", "INCALL", "XFER", "RAXFER", "DROP", "PDROP", "XDROP")
+)
+_MAX_COMMENTS = 255
+_COMMENT_SEPARATOR = " / "
+
+
+@dataclass(frozen=True, slots=True)
+class OptOut:
+    """The caller wants no more calls."""
+
+    phone_number: str
+    campaign_id: str = ""
+    """Empty: the system's list."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleCallback:
+    """Call the lead back; the lead's status stays as it is."""
+
+    lead_id: int
+    campaign_id: str
+    at: str
+    comments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportEnding:
+    """The status of an ended call, where `ra_call_control` did not take it."""
+
+    call_id: str
+    lead_id: int | None
+    group: str
+    """Campaign or in-group; empty: asked for."""
+    status: str
+    sets_lead: bool = True
+    """False after a transfer: the lead's status is the human's."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldForCallback:
+    """CALLBK becomes CBHOLD once the call is over."""
+
+    lead_id: int
+    from_status: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddComment:
+    """A note at the end of the lead's comments; there is no other place by API."""
+
+    lead_id: int
+    text: str
+
+
+Duty: TypeAlias = (
+    OptOut | ScheduleCallback | ReportEnding | HoldForCallback | AddComment
+)
+_KINDS: dict[str, type[Duty]] = {
+    kind.__name__: kind
+    for kind in (OptOut, ScheduleCallback, ReportEnding, HoldForCallback, AddComment)
+}
+
+
+class DutyUnreadable(ValueError):
+    """A stored duty is none that this version knows."""
+
+
+def to_text(duty: Duty) -> tuple[str, str]:
+    """Kind and JSON body."""
+    return type(duty).__name__, json.dumps(asdict(duty))
+
+
+def from_text(kind: str, body: str) -> Duty:
+    """Raises DutyUnreadable."""
+    try:
+        values: dict[str, Any] = json.loads(body)
+        return _KINDS[kind](**values)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise DutyUnreadable(f"{kind}: {exc}") from exc
+
+
+async def tell(client: VicidialClient, duty: Duty, *, is_late: bool) -> None:
+    """Carry out a duty.
+
+    is_late: the call ended a while ago; its lead may have been called again.
+
+    Raises:
+        VicidialUnavailable: try again later.  Refused: no use.  LoginRefused.
+    """
+    match duty:
+        case OptOut(number, campaign_id):
+            await client.add_dnc_phone(number, campaign_id)
+        case ScheduleCallback(lead_id, campaign_id, at, comments):
+            wanted = CallbackRequest(campaign_id, at, comments)
+            await client.update_lead(lead_id, {}, callback=wanted)
+        case ReportEnding():
+            await _report_ending(client, duty, is_late=is_late)
+        case HoldForCallback(lead_id, from_status):
+            found = await client.lead_field_info(lead_id, "status")
+            if found == from_status:
+                await client.update_lead(lead_id, {"status": CALLBACK_HOLD})
+            elif found != CALLBACK_HOLD:
+                logger.info("lead_has_moved_on", extra=fields(lead_id=lead_id))
+        case AddComment(lead_id, text):
+            await _add_comment(client, lead_id, text)
+        case _:
+            assert_never(duty)
+
+
+async def _report_ending(
+    client: VicidialClient, duty: ReportEnding, *, is_late: bool
+) -> None:
+    group = duty.group
+    if not group:
+        info = await client.callid_info(duty.call_id)
+        group = info.campaign_id if info is not None else ""
+    if group:
+        try:
+            await client.update_log_entry(group, duty.call_id, duty.status)
+        except Refused as exc:
+            if exc.reason is not Refusal.NOT_FOUND:
+                raise
+            logger.warning("call_not_in_vicidials_log")
+    if not duty.sets_lead or duty.lead_id is None:
+        return
+    if is_late:
+        found = await client.lead_field_info(duty.lead_id, "status")
+        if found not in _OWN_STATUSES:
+            logger.info("lead_has_moved_on", extra=fields(lead_id=duty.lead_id))
+            return
+    await client.update_lead(duty.lead_id, {"status": duty.status})
+
+
+async def _add_comment(client: VicidialClient, lead_id: int, text: str) -> None:
+    before = await client.lead_field_info(lead_id, "comments")
+    if text in before:
+        return
+    room = _MAX_COMMENTS - len(text) - len(_COMMENT_SEPARATOR)
+    if before and room > 0:
+        text = before[-room:].lstrip() + _COMMENT_SEPARATOR + text
+    await client.update_lead(lead_id, {"comments": text})
