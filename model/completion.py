@@ -1,73 +1,106 @@
-"""One reply to a list of turns, in text: what REST chat asks of the engine.
+"""One reply to a list of messages, in text: what REST chat asks of the engine.
 
-No session and no speech: the whole conversation comes with each request.  Audio is the
-last user turn, or its second half when that turn also has text.
+No session and no speech: the whole conversation comes with each request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from model.audio.pcm import Wave
 from model.engine.interface import ReplyEngine
 from model.engine.request import GenerationRequest, Priority
 from model.engine.stream import TokenStream
+from model.errors import InvalidRequest
+from model.ultravox.clip import AudioClip
+from model.ultravox.inputs import Dialogue
 
 AUDIO_MARK: Final = "<|audio|>"
 """Where the audio goes in a user turn's text; Ultravox's own placeholder."""
 
+MessagePart: TypeAlias = str | Wave
+"""Text, or audio at 16 kHz."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ChatMessage:
     """One message of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    content: str
+    parts: tuple[MessagePart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the reply is drawn and when it ends."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
 
 
 def complete(
     engine: ReplyEngine,
     messages: Sequence[ChatMessage],
-    *,
-    wave: Wave | None = None,
-    max_new_tokens: int,
-    temperature: float,
+    sampling: Sampling,
     request_id: str = "",
 ) -> TokenStream:
-    """Start a reply; `wave` at 16 kHz.  Close the stream to cancel.
+    """Start a reply.  Close the stream to cancel.
 
     Raises:
-        EngineOverloaded, ContextTooLong, InvalidAudio, SpeechUnavailable: at once.
+        EngineOverloaded, ContextTooLong, SpeechUnavailable: at once.
+        InvalidRequest: audio in a message that isn't the user's.
+        InvalidAudio: empty or not finite.
     """
     dialogue = engine.new_dialogue(None)
-    spoken_last = wave is not None and bool(messages) and messages[-1].role == "user"
-    for message in messages[:-1] if spoken_last else messages:
-        match message.role:
-            case "system":
-                dialogue.append_system(message.content)
-            case "user":
-                dialogue.append_user_text(message.content)
-            case "assistant":
-                dialogue.append_assistant_text(message.content)
-    if wave is not None:
-        before, after = _around_audio(messages[-1].content if spoken_last else "")
-        dialogue.append_user_audio(wave, before, after)
+    for message in messages:
+        _append(dialogue, message)
     return engine.submit(
         GenerationRequest(
             dialogue.prompt(),
             priority=Priority.REST,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
+            max_new_tokens=sampling.max_new_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            stop=sampling.stop,
+            seed=sampling.seed,
             request_id=request_id,
         )
     )
 
 
-def _around_audio(content: str) -> tuple[str, str]:
-    """The text before and after the audio; without a mark, audio comes last."""
-    before, mark, after = content.partition(AUDIO_MARK)
-    if mark or not content:
-        return before, after
-    return content + " ", ""
+def with_audio(messages: Sequence[ChatMessage], wave: Wave) -> list[ChatMessage]:
+    """The conversation with audio as its last user turn.
+
+    When the last message is the user's already, the audio goes where its text has the
+    mark, else behind the text.
+    """
+    if not messages or messages[-1].role != "user":
+        return [*messages, ChatMessage("user", (wave,))]
+    text = "".join(part for part in messages[-1].parts if isinstance(part, str))
+    before, mark, after = text.partition(AUDIO_MARK)
+    if not mark and before:
+        before += " "
+    return [*messages[:-1], ChatMessage("user", (before, wave, after))]
+
+
+def _append(dialogue: Dialogue, message: ChatMessage) -> None:
+    if message.role == "user":
+        dialogue.append_user_parts(
+            [
+                part if isinstance(part, str) else AudioClip(part)
+                for part in message.parts
+            ]
+        )
+        return
+    texts = [part for part in message.parts if isinstance(part, str)]
+    if len(texts) != len(message.parts):
+        raise InvalidRequest(f"audio in a message of the {message.role}")
+    if message.role == "system":
+        dialogue.append_system("".join(texts))
+    else:
+        dialogue.append_assistant_text("".join(texts))

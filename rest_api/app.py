@@ -10,7 +10,7 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from rest_api import chat, docs, health, live
+from rest_api import chat, docs, health, live, openai
 from rest_api.auth import ApiKeyGate, KeyRing
 from rest_api.errors import add_error_answers
 from rest_api.requests import MAX_BODY_BYTES, RequestEnvelope
@@ -51,7 +51,7 @@ def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAP
         redirect_slashes=False,
     )
     app.state.service = state
-    for router in (chat.router, health.router, live.router, docs.router):
+    for router in (chat.router, openai.router, health.router, live.router, docs.router):
         app.include_router(router)
     app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
     add_error_answers(app)

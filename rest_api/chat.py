@@ -18,7 +18,7 @@ from fastapi import APIRouter, Depends, Request
 from model.audio.pcm import Wave, wave_from_pcm16
 from model.audio.resample import resample
 from model.audio.wav import AudioLimits, read_audio
-from model.completion import ChatMessage, complete
+from model.completion import ChatMessage, Sampling, complete, with_audio
 from model.errors import InvalidAudio
 from model.service import LocalSpeechService
 from rest_api.errors import RequestRefused
@@ -44,21 +44,25 @@ _MIN_PCM16_S: Final = 0.02
 
 _T = TypeVar("_T")
 
-router = APIRouter(
-    tags=["chat"],
-    responses={
+
+def errors_documented() -> dict[int | str, dict[str, Any]]:
+    """What a route that replies may answer instead, for the documentation."""
+    meanings = {
+        400: "the body is not JSON",
+        401: "an API key is needed",
+        413: "the body is too large",
+        422: "a field, the audio or the conversation's length is wrong",
+        500: "the reply failed",
+        503: "starting, stopping, or no room now: try again later",
+        504: "the reply took too long",
+    }
+    return {
         status: {"model": ErrorAnswer, "description": meaning}
-        for status, meaning in {
-            400: "the body is not JSON",
-            401: "an API key is needed",
-            413: "the body is too large",
-            422: "a field, the audio or the conversation's length is wrong",
-            500: "the reply failed",
-            503: "starting, stopping, or no room now: try again later",
-            504: "the reply took too long",
-        }.items()
-    },
-)
+        for status, meaning in meanings.items()
+    }
+
+
+router = APIRouter(tags=["chat"], responses=errors_documented())
 
 
 def state_of(request: Request) -> ServiceState:
@@ -219,14 +223,11 @@ async def _reply(
     wave: Wave | None,
     request_id: str,
 ) -> ChatData:
-    stream = complete(
-        service.engine,
-        [ChatMessage(turn.role, turn.content) for turn in turns],
-        wave=wave,
-        max_new_tokens=wanted.max_new_tokens,
-        temperature=wanted.temperature,
-        request_id=request_id,
-    )
+    messages = [ChatMessage(turn.role, (turn.content,)) for turn in turns]
+    if wave is not None:
+        messages = with_audio(messages, wave)
+    sampling = Sampling(wanted.max_new_tokens, wanted.temperature)
+    stream = complete(service.engine, messages, sampling, request_id)
     async with stream:
         text = "".join([chunk.text async for chunk in stream])
     assert stream.usage

@@ -5,12 +5,13 @@ FastAPI's page takes its script from another host; dialers often reach none.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import Response
 
 import model.live_messages
 
@@ -32,19 +33,28 @@ _HEADERS: Final = {
 @router.get("/docs")
 async def page() -> Response:
     """The page."""
-    return FileResponse(_FOLDER / "docs.html", headers=_HEADERS)
+    return _file("docs.html", "text/html")
 
 
 @router.get("/docs/docs.js")
 async def script() -> Response:
     """Its script."""
-    return FileResponse(_FOLDER / "docs.js", headers=_HEADERS)
+    return _file("docs.js", "text/javascript")
 
 
 @router.get("/docs/docs.css")
 async def style() -> Response:
     """Its looks."""
-    return FileResponse(_FOLDER / "docs.css", headers=_HEADERS)
+    return _file("docs.css", "text/css")
+
+
+def _file(name: str, media_type: str) -> Response:
+    return Response(_content(name), media_type=media_type, headers=_HEADERS)
+
+
+@cache
+def _content(name: str) -> bytes:
+    return (_FOLDER / name).read_bytes()
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 import numpy as np
 import pytest
 
-from model.completion import ChatMessage, complete
+from model.completion import ChatMessage, Sampling, complete, with_audio
 from model.engine.request import GenerationRequest, Priority
 from model.engine.scripted import ScriptedEngine
 from model.engine.stream import TokenStream
-from model.errors import InvalidAudio
+from model.errors import InvalidAudio, InvalidRequest
 from model.ultravox.clip import AudioClip
 
 WAVE = np.zeros(16_000, np.float32)
@@ -32,22 +30,26 @@ async def parts_read(
     wave: np.ndarray[tuple[int], np.dtype[np.float32]] | None,
 ) -> list[list[str]]:
     """Role and parts of every message; a clip is <clip>."""
+    turns = [ChatMessage(role, (content,)) for role, content in messages]  # type: ignore[arg-type]
+    return await read(with_audio(turns, wave) if wave is not None else turns)
+
+
+async def read(messages: list[ChatMessage]) -> list[list[str]]:
+    """What of the messages reaches the engine."""
     async with Asked() as engine:
-        turns = [ChatMessage(role, content) for role, content in messages]  # type: ignore[arg-type]
-        stream = complete(
-            engine, turns, wave=wave, max_new_tokens=5, temperature=0.5, request_id="r"
-        )
+        stream = complete(engine, messages, Sampling(5, 0.5, seed=3), "r")
         async with stream:
             assert [chunk async for chunk in stream]
-    assert engine.request.priority is Priority.REST
-    assert (engine.request.max_new_tokens, engine.request.temperature) == (5, 0.5)
-    assert engine.request.session is None
+    asked = engine.request
+    assert asked.priority is Priority.REST
+    assert (asked.max_new_tokens, asked.temperature, asked.seed) == (5, 0.5, 3)
+    assert (asked.session, asked.request_id) == (None, "r")
     return [
         [
             message.role,
             *("<clip>" if isinstance(p, AudioClip) else str(p) for p in message.parts),
         ]
-        for message in engine.request.prompt.messages
+        for message in asked.prompt.messages
     ]
 
 
@@ -82,12 +84,16 @@ async def test_a_mark_without_audio_is_text() -> None:
     assert read == [["user", "What is <|audio|>?"]]
 
 
+async def test_a_turn_may_have_several_clips() -> None:
+    turn = ChatMessage("user", (WAVE, "or", WAVE))
+    assert await read([turn]) == [["user", "<clip>", "or", "<clip>"]]
+
+
+async def test_audio_of_anybody_else_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="assistant"):
+        await read([ChatMessage("assistant", (WAVE,))])
+
+
 async def test_empty_audio_is_refused() -> None:
-    async with ScriptedEngine() as engine:
-        with pytest.raises(InvalidAudio):
-            complete(engine, [], wave=WAVE[:0], max_new_tokens=5, temperature=0.0)
-
-
-def test_a_dialogue_has_a_date_of_its_own() -> None:
-    dialogue = ScriptedEngine().new_dialogue(None, today=date(2026, 1, 1))
-    assert dialogue.messages() == ()
+    with pytest.raises(InvalidAudio):
+        await read([ChatMessage("user", (WAVE[:0],))])
