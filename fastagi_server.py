@@ -31,6 +31,8 @@ from agi_handlers.call_records import CallRecords, RecordsOptions, records_path
 from agi_handlers.campaigns import Campaign, CampaignsInvalid, load_campaigns
 from agi_handlers.errors import ListenFailed
 from agi_handlers.phone import Phone
+from agi_handlers.recording import FOLDER as RECORDINGS
+from agi_handlers.recording import RecordingOptions, RecordingStore
 from agi_handlers.sidecar import Sidecar, SidecarOptions, sidecar_command
 from config import ConfigError, Settings, comma_list, load
 from model.audio.prompts import Prompt, PromptUnusable, load_prompts
@@ -124,10 +126,7 @@ async def _serve(settings: Settings, persona: _Persona) -> None:
             prompts=persona.prompts,
             campaigns=persona.campaigns,
         )
-        if settings.records:
-            records = CallRecords(_records_options(settings), phone.note_problem)
-            stack.enter_context(records.running())
-            phone.records = records
+        _keep_calls(phone, stack)
         heartbeat = HeartbeatSender(
             urls,
             socket.gethostname(),
@@ -176,6 +175,29 @@ def _leg_options(settings: Settings) -> LegOptions:
         shared_dir=settings.shared_dir,
         exchange_dir=settings.data_dir / "exchange",
         asterisk_dir=settings.asterisk_dir,
+    )
+
+
+def _keep_calls(phone: Phone, stack: AsyncExitStack) -> None:
+    """Records and recordings, as far as settings and campaigns want them."""
+    settings = phone.settings
+    if settings.records:
+        phone.records = CallRecords(_records_options(settings), phone.note_problem)
+        stack.enter_context(phone.records.running())
+    is_wanted = any(phone.is_recorded(one) for one in phone.campaigns.values())
+    # what was recorded before expires though nothing more is recorded
+    if is_wanted or (settings.data_dir / RECORDINGS).exists():
+        phone.recordings = RecordingStore(
+            _recording_options(settings), phone.note_problem
+        )
+        stack.enter_context(phone.recordings.running())
+
+
+def _recording_options(settings: Settings) -> RecordingOptions:
+    return RecordingOptions(
+        data_dir=settings.data_dir,
+        days=settings.recordings_days,
+        min_free_bytes=settings.recordings_min_free_mb << 20,
     )
 
 

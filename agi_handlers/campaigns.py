@@ -57,6 +57,7 @@ class Rules(_Table):
     """How the bot behaves; what is left out follows the service's settings."""
 
     barge_in: bool | None = None
+    record: bool | None = None
     protect_greeting: bool = False
     no_input_s: float | None = Field(default=None, ge=1, le=120)
     max_reprompts: int = Field(default=2, ge=0, le=10)

@@ -15,6 +15,7 @@ from agi_handlers.campaigns import Campaign
 from agi_handlers.conversation.call import Call
 from agi_handlers.conversation.turn_taking import TurnTakingOptions
 from agi_handlers.dialplan_variables import BotStatus
+from agi_handlers.recording import RecordingStore
 from agi_handlers.records.rows import CallRow
 from config import Settings
 from model.audio.prompts import Prompt
@@ -41,6 +42,7 @@ class Phone:
     campaigns: Mapping[str, Campaign]
     records: CallRecords | None = None
     """None: nothing is kept of calls."""
+    recordings: RecordingStore | None = None
     started_s: float = field(default_factory=time.monotonic)
     speech_status: SpeechStatus = field(
         default_factory=lambda: SpeechStatus(False, "", "remote", detail="starting")
@@ -120,6 +122,11 @@ class Phone:
         )
 
     # --- a campaign's rules over the service's settings ---
+
+    def is_recorded(self, campaign: Campaign) -> bool:
+        """Whether this campaign's calls are recorded."""
+        wanted = campaign.rules.record
+        return self.settings.recordings if wanted is None else wanted
 
     def turn_taking_options(self, campaign: Campaign) -> TurnTakingOptions:
         """The thresholds of one call."""

@@ -18,7 +18,7 @@ from agi_handlers import dialplan_variables as variables
 from agi_handlers.agi import commands
 from agi_handlers.agi.connection import AgiConnection
 from agi_handlers.agi.protocol import AgiRequest
-from agi_handlers.audio_leg.leg import LegName
+from agi_handlers.audio_leg.leg import AudioLeg, LegName
 from agi_handlers.call_records import CallRecord
 from agi_handlers.campaigns import DEFAULT_CAMPAIGN, Campaign
 from agi_handlers.conversation.call import Call, CallParts
@@ -34,6 +34,7 @@ from agi_handlers.errors import (
     ChannelGone,
 )
 from agi_handlers.phone import Phone
+from agi_handlers.recording import RecordedLeg, RecordingStore
 from agi_handlers.records.rows import CallRow
 from model.errors import SpeechError, SpeechOverloaded
 from model.speech import SessionOptions, SpeechSession
@@ -188,6 +189,8 @@ async def hold(
         leg = await stack.enter_async_context(
             phone.legs.open_leg(agi, media=media, call_id=uuid.UUID(record.call_id))
         )
+        if phone.recordings is not None and phone.is_recorded(campaign):
+            leg = _recorded(phone.recordings, leg, record, stack)
         ear = CallerEar(
             phone.detector,
             phone.endpointing_options(is_full_duplex=leg.is_full_duplex),
@@ -212,6 +215,17 @@ async def hold(
                 extra=fields(turns=call.num_turns, barge_ins=call.num_barge_ins),
             )
             return outcome
+
+
+def _recorded(
+    recordings: RecordingStore, leg: AudioLeg, record: CallRecord, stack: AsyncExitStack
+) -> AudioLeg:
+    recording = recordings.begin(record.call_id, is_full_duplex=leg.is_full_duplex)
+    if recording is None:
+        return leg
+    stack.callback(recording.close)
+    record.recorded(recording.name)
+    return RecordedLeg(leg, recording)
 
 
 def _longest_s(phone: Phone, campaign: Campaign) -> float:
