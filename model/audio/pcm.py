@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ FULL_SCALE: Final = 32768.0
 # What level_dbfs says of digital silence, where the logarithm has no answer; one
 # least significant bit is -90 dBFS, so nothing audible is this low.
 SILENCE_DBFS: Final = -120.0
+_SILENCE_POWER: Final = 10.0 ** (SILENCE_DBFS / 10.0)
 
 
 def wave_from_pcm16(pcm16: bytes | bytearray | memoryview) -> Wave:
@@ -44,7 +46,7 @@ def level_dbfs(wave: Wave) -> float:
     """Level (RMS) of a wave against full scale; an empty wave is silence."""
     if wave.size == 0:
         return SILENCE_DBFS
-    power = float(np.mean(np.square(wave, dtype=np.float64)))
-    if power <= 10.0 ** (SILENCE_DBFS / 10.0):
+    power = float(np.dot(wave, wave)) / wave.size
+    if power <= _SILENCE_POWER:
         return SILENCE_DBFS
-    return float(10.0 * np.log10(power))
+    return 10.0 * math.log10(power)

@@ -20,11 +20,12 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from model.audio.pcm import Wave
+from model.audio.pcm import Wave, level_dbfs
 from model.audio.resample import Upsampler
 from model.errors import ModelLoadError
 from model.onnx import import_onnxruntime
 from model.vad.detector import DetectorStream
+from model.vad.quiet_gate import QuietGate
 
 _PACKAGE: Final = "silero-vad"
 # The variant without branches in its graph is the fastest that takes a batch.
@@ -37,14 +38,24 @@ _STATE_SIZE: Final = 128
 
 
 class SileroStream:
-    """What the network remembers of one caller (1.5 kB)."""
+    """What the detector remembers of one caller (4 kB)."""
 
-    __slots__ = ("context", "state", "upsampler")
+    __slots__ = ("context", "gate", "skipped", "state", "upsampler")
 
     def __init__(self) -> None:
         self.upsampler = Upsampler()
         self.context: Wave = np.zeros(_CONTEXT_SAMPLES, dtype=np.float32)
         self.state: Wave = np.zeros((2, _STATE_SIZE), dtype=np.float32)
+        self.gate = QuietGate()
+        self.skipped: Wave | None = None
+        """The window before, if the network hasn't heard it."""
+
+    def next_input(self, window: Wave) -> Wave:
+        """(256,) at 8 kHz -> (576,) at 16 kHz: context, then the window."""
+        doubled = self.upsampler.feed(window)
+        whole = np.concatenate((self.context, doubled))
+        self.context = doubled[-_CONTEXT_SAMPLES:]
+        return whole
 
 
 class SileroDetector:
@@ -90,23 +101,40 @@ class SileroDetector:
     ) -> list[float]:
         """(256,) at 8 kHz each -> probability of speech; streams move on one window.
 
-        A batch differs from single runs by rounding only (below 1e-5).
+        Windows as quiet as the line itself are 0.0 without a run. A batch differs from
+        single runs by rounding only (below 1e-5).
         """
-        callers = [_own(stream) for stream in streams]
-        inputs = np.empty(
-            (len(callers), _CONTEXT_SAMPLES + _NETWORK_WINDOW_SAMPLES), dtype=np.float32
-        )  # (B, 576)
-        states = np.empty((2, len(callers), _STATE_SIZE), dtype=np.float32)
-        for row, (caller, window) in enumerate(zip(callers, windows, strict=True)):
-            inputs[row, :_CONTEXT_SAMPLES] = caller.context
-            inputs[row, _CONTEXT_SAMPLES:] = caller.upsampler.feed(window)
-            states[:, row] = caller.state
+        answers = [0.0] * len(streams)
+        awake: list[tuple[int, SileroStream, Wave]] = []
+        for row, (stream, window) in enumerate(zip(streams, windows, strict=True)):
+            caller = _own(stream)
+            whole = caller.next_input(window)
+            if caller.gate.is_open(level_dbfs(window)):
+                awake.append((row, caller, whole))
+            else:
+                caller.skipped = whole
+        # Whoever wakes up hears the window before first: words begin softly.
+        woken = [caller for _, caller, _ in awake if caller.skipped is not None]
+        self._run(woken, [c.skipped for c in woken if c.skipped is not None])
+        probabilities = self._run(
+            [caller for _, caller, _ in awake], [whole for _, _, whole in awake]
+        )
+        for (row, caller, _), probability in zip(awake, probabilities, strict=True):
+            caller.skipped = None
+            caller.gate.judged(probability)
+            answers[row] = probability
+        return answers
+
+    def _run(self, callers: list[SileroStream], inputs: list[Wave]) -> list[float]:
+        """(576,) each -> probabilities; the network's state of each caller moves on."""
+        if not callers:
+            return []
+        states = np.stack([caller.state for caller in callers], axis=1)  # (2, B, 128)
         answers, states = self._session.run(
-            None, {"input": inputs, "sr": self._rate, "state": states}
+            None, {"input": np.stack(inputs), "sr": self._rate, "state": states}
         )
         for row, caller in enumerate(callers):
-            # Copies: a view would keep the whole batch alive for one call's sake.
-            caller.context = inputs[row, -_CONTEXT_SAMPLES:].copy()
+            # A copy: a view would keep the whole batch alive for one call's sake.
             caller.state = states[:, row].copy()
         return [float(answer) for answer in answers[:, 0]]  # (B, 1) -> B
 
