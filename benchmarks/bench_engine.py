@@ -13,15 +13,16 @@ so tokens a second grow with calls until arithmetic or the calls' own keys and v
 cost as much as the weights. Prefill is arithmetic from the start. On small models the
 interpreter's time per step comes first.
 
-`--baseline` also runs transformers' `generate` on the same prompts, one at a time,
-without a cache between them. The last line is one JSON object.
+`--baseline` first runs transformers on such prompts: `generate`, one at a time, without
+a cache between them; and its continuous batching, all at once. Tokens a second of the
+process's CPU time are given beside those of the clock, for machines that are busy with
+something else. The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import os
 import platform
@@ -30,7 +31,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from datetime import date
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,6 +152,7 @@ class Result:
     calls: int
     seconds: float
     tokens_per_s: float
+    tokens_per_cpu_s: float
     step_ms: float  # of the slowest call, first to last token, per token
     first_token_ms: dict[str, float]
     first_token_parts_ms: dict[str, float]  # medians
@@ -235,19 +237,21 @@ async def _serve(engine: Engine, prompts: list[Prompt], load: Load) -> Result:
         )
         for prompt, session in zip(prompts, sessions, strict=True)
     ]
-    began = perf_counter()
+    began, cpu_began = perf_counter(), process_time()
     streams = await asyncio.gather(*(read(engine.submit(r)) for r in requests))
-    seconds = perf_counter() - began
+    seconds, cpu_s = perf_counter() - began, process_time() - cpu_began
     for session in sessions:
         session.close()
     timings = [stream.timings for stream in streams if stream.timings is not None]
     usages = [stream.usage for stream in streams if stream.usage is not None]
     firsts = sorted(t.first_token_ms for t in timings)
     decode_ms = max(t.total_ms - t.first_token_ms for t in timings)
+    num_tokens = sum(usage.completion_tokens for usage in usages)
     return Result(
         calls=len(prompts),
         seconds=seconds,
-        tokens_per_s=sum(u.completion_tokens for u in usages) / seconds,
+        tokens_per_s=num_tokens / seconds,
+        tokens_per_cpu_s=num_tokens / cpu_s,
         step_ms=decode_ms / max(1, load.new_tokens - 1),
         first_token_ms={f"p{q}": _percentile(firsts, q) for q in (50, 95, 99)},
         first_token_parts_ms={
@@ -258,22 +262,34 @@ async def _serve(engine: Engine, prompts: list[Prompt], load: Load) -> Result:
     )
 
 
-@torch.inference_mode()
-def one_at_a_time(checkpoint: Checkpoint, shape: str, load: Load, calls: int) -> float:
-    """Tokens a second of transformers' generate, each prompt from the start."""
-    network = checkpoint.network
-    network.language_model.set_attn_implementation("sdpa")
-    network.language_model.generation_config.eos_token_id = None
-    embed = network.language_model.get_input_embeddings()
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What transformers does with such prompts."""
+
+    name: str
+    calls: int
+    tokens_per_s: float
+    tokens_per_cpu_s: float
+
+
+def one_at_a_time(
+    checkpoint: Checkpoint, shape: str, load: Load, num_calls: int
+) -> Baseline:
+    """transformers' generate, each prompt from the start."""
+    model: Any = checkpoint.network.language_model
+    embed = model.get_input_embeddings()
+    ends, model.generation_config.eos_token_id = (
+        model.generation_config.eos_token_id,
+        None,
+    )
 
     def reply(prompt: Prompt) -> None:
         ids = torch.from_numpy(prompt.token_ids)[None].to(checkpoint.device)
         embeds = embed(ids)
         for span in prompt.audio:
-            wave = torch.from_numpy(span.clip.wave)
-            (vectors,) = checkpoint.encode([wave])
+            (vectors,) = checkpoint.encode([torch.from_numpy(span.clip.wave)])
             embeds[0, span.start : span.start + span.num_tokens] = vectors
-        tokens = network.language_model.generate(
+        tokens = model.generate(
             inputs_embeds=embeds,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=load.new_tokens,
@@ -282,12 +298,58 @@ def one_at_a_time(checkpoint: Checkpoint, shape: str, load: Load, calls: int) ->
         )
         assert tokens.shape[1] == load.new_tokens
 
-    prompts = [load.prompt(shape, 5000 + call) for call in range(calls)]
-    reply(prompts[0])
-    began = perf_counter()
-    for prompt in prompts:
-        reply(prompt)
-    return calls * load.new_tokens / (perf_counter() - began)
+    prompts = [load.prompt(shape, 5000 + call) for call in range(num_calls)]
+    with torch.inference_mode():
+        reply(prompts[0])
+        began, cpu_began = perf_counter(), process_time()
+        for prompt in prompts:
+            reply(prompt)
+    model.generation_config.eos_token_id = ends
+    tokens = num_calls * load.new_tokens
+    return Baseline(
+        "generate, one at a time",
+        num_calls,
+        tokens / (perf_counter() - began),
+        tokens / (process_time() - cpu_began),
+    )
+
+
+def continuous_batching(
+    checkpoint: Checkpoint, shape: str, load: Load, num_calls: int
+) -> Baseline:
+    """transformers' continuous batching on the same ids; it cannot take audio.
+
+    It is given the same instructions beforehand.
+    """
+    model: Any = checkpoint.network.language_model
+    model.set_attn_implementation("sdpa")
+    context = load.shared_tokens + load.own_tokens + load.new_tokens
+    generation = transformers.GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=load.new_tokens, do_sample=False, eos_token_id=-1, pad_token_id=0
+    )
+    settings = transformers.ContinuousBatchingConfig(
+        page_size=32,
+        num_blocks=(num_calls + 2) * (context // 32 + 2),
+        max_batch_tokens=max(512, 2 * num_calls),
+    )
+    with model.continuous_batching_context_manager(
+        generation_config=generation, continuous_batching_config=settings
+    ) as running:
+        # Twice: the second finds the instructions in its prefix cache.
+        for first in (6000, 7000):
+            prompts = [load.prompt(shape, first + call) for call in range(num_calls)]
+            began, cpu_began = perf_counter(), process_time()
+            ids = [prompt.token_ids.tolist() for prompt in prompts]
+            running.add_requests(ids, max_new_tokens=load.new_tokens)
+            num_tokens = 0
+            for _ in range(num_calls):
+                done = running.get_result(timeout=600)
+                assert done is not None, "continuous batching gave nothing"
+                num_tokens += len(done.generated_tokens)
+            seconds, cpu_s = perf_counter() - began, process_time() - cpu_began
+    return Baseline(
+        "continuous batching", num_calls, num_tokens / seconds, num_tokens / cpu_s
+    )
 
 
 def _percentile(ordered: list[float], percent: int) -> float:
@@ -296,12 +358,14 @@ def _percentile(ordered: list[float], percent: int) -> float:
 
 def _table(results: list[Result]) -> str:
     lines = [
-        f"{'calls':>5} {'tokens/s':>9} {'ms/token':>9} {'first token ms p50':>19}"
+        f"{'calls':>5} {'tokens/s':>9} {'per CPU s':>9} {'ms/token':>9}"
+        f" {'first token ms p50':>19}"
         f" {'p95':>8} {'encode':>8} {'prefill':>8} {'cached':>7}"
     ]
     for r in results:
         lines.append(
-            f"{r.calls:5d} {r.tokens_per_s:9.1f} {r.step_ms:9.2f}"
+            f"{r.calls:5d} {r.tokens_per_s:9.1f} {r.tokens_per_cpu_s:9.1f}"
+            f" {r.step_ms:9.2f}"
             f" {r.first_token_ms['p50']:19.1f} {r.first_token_ms['p95']:8.1f}"
             f" {r.first_token_parts_ms['encode']:8.1f}"
             f" {r.first_token_parts_ms['prefill']:8.1f} {r.cached_tokens:7d}"
@@ -356,18 +420,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkpoint = random_checkpoint(options.shape, device, dtype)
     millions = checkpoint.num_parameters / 1e6
     print(f"{options.shape}: {millions:.1f} M parameters, {dtype}, {device}")
+    baselines = []
+    if options.baseline:  # first: the engine takes the weights over
+        most = min(8, max(calls))
+        baselines.append(one_at_a_time(checkpoint, options.shape, load, most))
+        if not load.audio_s:
+            for number in calls:
+                one = continuous_batching(checkpoint, options.shape, load, number)
+                baselines.append(one)
     warm_s, results = asyncio.run(
         measure(checkpoint, options.shape, load, calls, options.threads)
     )
     print(f"instructions of {load.shared_tokens} tokens warmed in {warm_s:.2f} s")
     print(_table(results))
-    baseline = None
-    if options.baseline:
-        gc.collect()
-        baseline = one_at_a_time(checkpoint, options.shape, load, min(8, max(calls)))
-        best = results[-1].tokens_per_s / baseline
+    for baseline in baselines:
         print(
-            f"generate, one at a time: {baseline:.1f} tokens/s; ours {best:.1f} times"
+            f"transformers {baseline.name}, {baseline.calls} calls: "
+            f"{baseline.tokens_per_s:.1f} tokens/s, "
+            f"{baseline.tokens_per_cpu_s:.1f} per CPU s"
         )
     record = {
         "benchmark": "engine",
@@ -375,7 +445,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "parameters": vars(options) | {"dtype": str(dtype).removeprefix("torch.")},
         "warm_s": warm_s,
         "results": [asdict(result) for result in results],
-        "one_at_a_time_tokens_per_s": baseline,
+        "baselines": [asdict(baseline) for baseline in baselines],
     }
     print(json.dumps(record))
     return 0

@@ -69,8 +69,12 @@ class PackedBatch:
     decodes: list[DecodeRun]
     prefills: list[PrefillRun]
     shared: SharedPrefix | None = None
+    # Compute all decodes at once on a copy of their slots: for devices on which
+    # issuing operations costs more than copying.
+    gathers: bool = False
     # Masks are the same in all layers of one kind.
     _masks: dict[tuple[int, int | None], Tensor | None] = field(default_factory=dict)
+    _gathered_slots: Tensor | None = None
 
     def attend(
         self,
@@ -89,12 +93,14 @@ class PackedBatch:
         """
         self.cache.write(layer, self.places, key, value)
         keys, values = self.cache.keys[layer], self.cache.values[layer]
-        outputs = []
-        num_sharing = 0
-        if self.shared is not None and window is None:
-            num_sharing = self.shared.num_runs
+        outputs, num_done = [], 0
+        if self.gathers and self.decodes:
+            outputs.append(self._decode_gathered(query, keys, values, scaling, window))
+            num_done = len(self.decodes)
+        elif self.shared is not None and window is None:
             outputs.append(self._decode_sharing(query, keys, values, scaling))
-        for index in range(num_sharing, len(self.decodes)):
+            num_done = self.shared.num_runs
+        for index in range(num_done, len(self.decodes)):
             mask = self._mask(index, window)
             run = self.decodes[index]
             outputs.append(_decode(run, query, keys, values, mask, scaling))
@@ -142,6 +148,28 @@ class PackedBatch:
         w = w.transpose(0, 1).reshape(K, B * G, P)
         from_prefix = (w @ values[slot, :, :P]).view(K, B, G, D).transpose(0, 1)
         return (from_prefix + own).reshape(B, Q, D)
+
+    def _decode_gathered(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        scaling: float,
+        window: int | None,
+    ) -> Tensor:
+        """All decodes as one run, of slots copied side by side."""
+        lengths = tuple(length for run in self.decodes for length in run.lengths)
+        L = max(lengths)
+        if self._gathered_slots is None:
+            slots = [run.slot + i for run in self.decodes for i in range(run.count)]
+            self._gathered_slots = torch.tensor(slots, device=self.places.device)
+        whole = DecodeRun(row=0, slot=0, count=len(lengths), lengths=lengths)
+        key = (-1, window)
+        if key not in self._masks:
+            self._masks[key] = _decode_mask(whole, window, self.places.device)
+        k = keys[:, :, :L].index_select(0, self._gathered_slots)
+        v = values[:, :, :L].index_select(0, self._gathered_slots)
+        return _decode(whole, query, k, v, self._masks[key], scaling)
 
     def _mask(self, index: int, window: int | None) -> Tensor | None:
         """Of decode run `index`, (count, 1, 1, L), or of a prefill run, (count, L);

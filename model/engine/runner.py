@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from model.ultravox.clip import AudioClip
 
 
+# On a GPU, each run of neighbouring slots is three kernels a layer; copying all slots
+# side by side is five, however many there are.  Estimated, not measured.
+_MAX_RUNS = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a step gave for one piece.
@@ -113,6 +118,7 @@ class Runner:
             decodes=runs,
             prefills=_prefill_runs(prefill, first_row=len(decode)),
             shared=shared,
+            gathers=self._device.type != "cpu" and len(runs) > _MAX_RUNS,
         )
         logits = self._forward.forward(embeds, table[1], batch, rows)
         return self._outcomes(pieces, wanted, logits.float())

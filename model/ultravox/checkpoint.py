@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import psutil
 import torch
 import torch.nn.functional as F
 from transformers.initialization import no_init_weights
@@ -37,7 +38,7 @@ from model.ultravox.repository import (
     open_repository,
     weight_files,
 )
-from model.ultravox.weights import TensorSource, load_weights, parts_in
+from model.ultravox.weights import PartName, TensorSource, load_weights, parts_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -149,7 +150,9 @@ def load_checkpoint(name: str, options: LoadOptions | None = None) -> Checkpoint
     repository = open_repository(name, options.hub)
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, device)
-    config, sources, text_repository = _gather(repository, options.hub)
+    config, text_repository = _full_config(repository, options.hub)
+    _check_memory(config, device, dtype)  # before gigabytes are fetched
+    sources = _sources(config, repository, options.hub)
     network = _build(config, device, dtype)
     load_weights(network, sources)
     network.eval().requires_grad_(False)
@@ -207,34 +210,61 @@ def choose_dtype(wanted: Dtype, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
 
 
-def _gather(
+def _full_config(
     repository: Repository, hub: HubOptions
-) -> tuple[UltravoxConfig, list[TensorSource], Repository]:
-    """The full config, and who brings which tensors."""
+) -> tuple[UltravoxConfig, Repository]:
+    """The config with its parts' put in, and where the language model is from."""
     config = UltravoxConfig.from_json(_required_json(repository, "config.json"))
-    files = weight_files(repository)
-    present = parts_in(files)
-    sources = [TensorSource(repository.name, files)]
     text_repository = repository
     if config.text_model_id is not None:
         text_repository = open_part(config.text_model_id, repository, hub)
         text = _required_json(text_repository, "config.json")
         config = config.with_parts(text=text)
-        if "language_model" not in present:
-            text_files = weight_files(text_repository)
-            sources.append(
-                TensorSource(text_repository.name, text_files, "language_model")
-            )
     if config.audio is not None and config.audio_model_id is not None:
         audio_repository = open_part(config.audio_model_id, repository, hub)
         audio = _required_json(audio_repository, "config.json")
         config = config.with_parts(audio=AudioEncoderConfig.from_json(audio))
-        if "audio_tower" not in present:
-            audio_files = weight_files(audio_repository)
-            sources.append(
-                TensorSource(audio_repository.name, audio_files, "audio_tower")
-            )
-    return config, sources, text_repository
+    return config, text_repository
+
+
+def _sources(
+    config: UltravoxConfig, repository: Repository, hub: HubOptions
+) -> list[TensorSource]:
+    """Who brings which tensors: the Ultravox files first, the ids for the rest."""
+    files = weight_files(repository)
+    present = parts_in(files)
+    sources = [TensorSource(repository.name, files)]
+    wanted: list[tuple[PartName, str | None]] = [
+        ("language_model", config.text_model_id)
+    ]
+    if config.audio is not None:
+        wanted.append(("audio_tower", config.audio_model_id))
+    for part, model_id in wanted:
+        if part not in present and model_id is not None:
+            other = open_part(model_id, repository, hub)
+            sources.append(TensorSource(other.name, weight_files(other), part))
+    return sources
+
+
+def _check_memory(
+    config: UltravoxConfig, device: torch.device, dtype: torch.dtype
+) -> None:
+    """Say beforehand that the weights will not fit, rather than be killed for it."""
+    with torch.device("meta"), no_init_weights():
+        network = UltravoxModel(config)
+    needed = sum(p.numel() for p in network.parameters()) * dtype.itemsize
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+    else:
+        free = psutil.virtual_memory().available
+    if needed > free:
+        name = str(dtype).removeprefix("torch.")
+        raise ModelLoadError(
+            f"the weights take {needed / 1e9:.1f} GB as {name} and {free / 1e9:.1f} GB "
+            f"are free on {device.type}; take a smaller model, a smaller dtype or "
+            "another device",
+            subject="memory",
+        )
 
 
 def _build(

@@ -88,6 +88,8 @@ class _Sequences:
         decode: list[tuple[int, int, int]],
         prefill: list[tuple[int, int, list[int]]],
         shared: SharedPrefix | None = None,
+        *,
+        gathers: bool = False,
     ) -> None:
         """decode: (slot, position, id); prefill: (slot, start, ids)."""
         runs: list[DecodeRun] = []
@@ -107,7 +109,12 @@ class _Sequences:
             ids += piece
         slots, positions = torch.tensor(places).T
         batch = PackedBatch(
-            self.cache, self.cache.places(slots, positions), runs, prefills, shared
+            self.cache,
+            self.cache.places(slots, positions),
+            runs,
+            prefills,
+            shared,
+            gathers,
         )
         embeds = self.forward.embed(torch.tensor(ids))
         rows = torch.arange(len(ids))
@@ -124,16 +131,17 @@ def _ids(seed: int, count: int) -> list[int]:
     return ids
 
 
+@pytest.mark.parametrize("gathers", [False, True], ids=["views", "gathers"])
 @pytest.mark.parametrize("name", list(_MODELS))
-def test_pieces_in_slots_equal_whole_sequences(name: str) -> None:
+def test_pieces_in_slots_equal_whole_sequences(name: str, gathers: bool) -> None:
     model = _model(name)
     texts = {1: _ids(1, 17), 2: _ids(2, 9), 4: _ids(3, 12)}
     expected = {slot: _expected(model, ids) for slot, ids in texts.items()}
     run = _Sequences(build_forward(model), model.config)
     a, b, c = texts[1], texts[2], texts[4]
     run.run([], [(1, 0, a[:7]), (2, 0, b[:8])])
-    run.run([(2, 8, b[8])], [(1, 7, a[7:14]), (4, 0, c[:1])])
-    run.run([(1, 14, a[14]), (4, 1, c[1])], [])
+    run.run([(2, 8, b[8])], [(1, 7, a[7:14]), (4, 0, c[:1])], gathers=gathers)
+    run.run([(1, 14, a[14]), (4, 1, c[1])], [], gathers=gathers)
     run.run([(1, 15, a[15])], [(4, 2, c[2:])])
     run.run([(1, 16, a[16])], [])
     for slot, ids in texts.items():

@@ -247,5 +247,19 @@ def test_an_unknown_backbone_is_named(tmp_path: Path) -> None:
         load_checkpoint(str(folder), _CPU)
 
 
+def test_a_model_too_large_for_the_machine_is_refused_before_it_is_fetched(
+    tmp_path: Path,
+) -> None:
+    folder = write_whole(tmp_path / "x")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] |= {"hidden_size": 1 << 17, "intermediate_size": 1 << 20}
+    config["text_config"]["num_hidden_layers"] = 100
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelLoadError, match=r"take \d+\.\d GB as float32") as caught:
+        load_checkpoint(str(folder), _CPU)
+    assert caught.value.subject == "memory"
+
+
 def test_secrets_are_not_shown() -> None:
     assert "hf_secret" not in repr(LoadOptions(hub=HubOptions(token="hf_secret")))
