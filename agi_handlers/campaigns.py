@@ -8,19 +8,30 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from agi_handlers.conversation.turn_taking import PhraseName
 from agi_handlers.errors import TelephonyError
+from agi_handlers.vicidial.api_text import is_status
+from agi_handlers.vicidial.lead import unknown_placeholders
 
 DEFAULT_CAMPAIGN = "default"
 KNOWN_ACTIONS = ("transfer", "hangup", "dnc", "callback", "disposition", "note")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 # A target is pasted into the dialplan: letters, digits and what extensions may hold.
-_TARGET = re.compile(r"[A-Za-z0-9_*#+.-]{0,60}")
+_TARGET = re.compile(r"(?:(?:ingroup|extension):)?[A-Za-z0-9_*#+.-]{0,60}")
+_EXTENSION = re.compile(r"[0-9*#+]+")
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -32,6 +43,24 @@ class CampaignsInvalid(TelephonyError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class TransferTarget:
+    """Where a transfer leads: `SALESLINE`, `8600`, `ingroup:8600`, or empty: people."""
+
+    kind: Literal["people", "in_group", "extension"]
+    name: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> TransferTarget:
+        """Digits alone are an extension, any other name an in-group."""
+        prefix, colon, name = text.rpartition(":")
+        if not name:
+            return cls("people")
+        if colon:
+            return cls("in_group" if prefix == "ingroup" else "extension", name)
+        return cls("extension" if _EXTENSION.fullmatch(name) else "in_group", name)
 
 
 class _Table(BaseModel):
@@ -47,6 +76,7 @@ class Phrases(_Table):
     goodbye_no_input: Text = "I can't hear you, so I will hang up now. Goodbye."
     time_limit: Text = "I have to end here. I will pass you on to a person now."
     transferring: Text = "One moment please, I am transferring you to a person."
+    opted_out: Text = "You will get no more calls from us. Goodbye."
 
     def as_mapping(self) -> Mapping[PhraseName, str]:
         """Name -> text."""
@@ -63,6 +93,7 @@ class Rules(_Table):
     max_reprompts: int = Field(default=2, ge=0, le=10)
     max_call_s: float | None = Field(default=None, ge=10, le=86_400)
     actions: tuple[str, ...] = ("transfer", "hangup")
+    opt_out_key: Annotated[str, Field(pattern=r"^[1-9*]?$")] = ""
 
     @field_validator("actions")
     @classmethod
@@ -73,6 +104,47 @@ class Rules(_Table):
                     f"unknown action {action!r}; known: {', '.join(KNOWN_ACTIONS)}"
                 )
         return value
+
+
+class Dispositions(_Table):
+    """How a call ended -> the shop's own status; the defaults are VICIdial's own.
+
+    `codes`: what the model may write in `[[disposition CODE]]`, where it differs.
+    """
+
+    completed: str = "PU"
+    no_input: str = "N"
+    caller_hung_up: str = "PU"
+    transfer: str = "XFER"
+    opt_out: str = "DNC"
+    callback: str = "CALLBK"
+    codes: Mapping[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _six_characters(self) -> Dispositions:
+        for name, value in [*self.model_dump(exclude={"codes"}).items(),
+                            *self.codes.items()]:  # fmt: skip
+            if not is_status(value):
+                raise ValueError(
+                    f"{name} = {value!r}: a VICIdial status has 1 to 6 letters or "
+                    "digits"
+                )
+        return self
+
+    def of_code(self, code: str) -> str:
+        """The status for a code the model gave; empty when it can be none."""
+        for known, status in self.codes.items():
+            if known.lower() == code.lower():
+                return status
+        return code if is_status(code) else ""
+
+
+class VicidialRules(_Table):
+    """What a campaign says about VICIdial; the rest is in the service's settings."""
+
+    agent_user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,20}$")] = ""
+    """User ID Start of the remote agent this campaign's calls come from."""
+    dnc: Literal["system", "campaign", "both"] = "system"
 
 
 class Campaign(_Table):
@@ -90,6 +162,8 @@ class Campaign(_Table):
     temperature: float = Field(default=0.0, ge=0, le=2)
     phrases: Phrases = Phrases()
     rules: Rules = Rules()
+    dispositions: Dispositions = Dispositions()
+    vicidial: VicidialRules = VicidialRules()
     transfer: Mapping[str, str] = Field(default_factory=dict)
     """What the model may call a destination -> what the dialplan gets.  `default` is
     taken for a person without further words; empty: the dialplan's own people."""
@@ -101,6 +175,14 @@ class Campaign(_Table):
             if not _TARGET.fullmatch(target):
                 raise ValueError(f"transfer target {target!r} is no extension")
         return value
+
+    @model_validator(mode="after")
+    def _known_lead_fields(self) -> Campaign:
+        for text in (self.instructions, *self.phrases.as_mapping().values()):
+            unknown = unknown_placeholders(text)
+            if unknown:
+                raise ValueError(f"no lead has a field {{{unknown[0]}}}")
+        return self
 
     def target_of(self, destination: str) -> str | None:
         """The dialplan target for a destination's name; None: not allowed."""

@@ -14,6 +14,7 @@ import logging
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
+    Awaitable,
     Callable,
     Mapping,
     Sequence,
@@ -38,6 +39,7 @@ from agi_handlers.conversation.turn_taking import (
     Listen,
     PhraseName,
     PlayPrompt,
+    RecordOptOut,
     Release,
     Say,
     Settle,
@@ -80,6 +82,8 @@ from telemetry import (
 logger = logging.getLogger(__name__)
 
 _SETTLE_TIMEOUT_S = 2.0  # the speech half only has to take note
+# Longer than VICIdial may take; what is not done by then is done after the call.
+_OPT_OUT_TIMEOUT_S = 4.0
 
 
 class _Ended(Exception):
@@ -115,6 +119,8 @@ class CallParts:
     prompts: Mapping[str, Prompt]
     target_of: Callable[[str], str | None]
     """A destination's name as the model said it -> the dialplan's; None: unknown."""
+    record_opt_out: Callable[[], Awaitable[None]] | None = None
+    """Writes down that the caller wants no more calls; None: nobody to tell."""
     notes: CallNotes = field(default_factory=CallNotes)
     """Takes down what happens; by itself it keeps nothing."""
 
@@ -127,6 +133,7 @@ class Call:
         self._machine = turn_taking
         self._speaking: dict[int, _Speaking] = {}
         self._last_settled: asyncio.Event | None = None
+        self._opting_out: asyncio.Task[None] | None = None
         self._outcome: CallOutcome | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms: int | None = None
@@ -146,6 +153,8 @@ class Call:
                 self._act(self._machine.on_answered(self._now_ms()))
                 await self._finished.wait()
                 await self._settle_the_rest()
+                if self._opting_out is not None:
+                    await self._opting_out
                 raise _Ended
         except* _Ended:
             pass
@@ -252,7 +261,7 @@ class Call:
                     self._parts.notes.phrase(turn, self._now_ms(), phrase, text)
                     events = self._parts.session.say(turn, text)
                     self._start(turn, events, is_reply=False)
-                    self._speaking[turn].released.set()
+                    self._release_phrase(self._speaking[turn])
                 case Release(turn):
                     speaking = self._speaking[turn]
                     speaking.speech_ended_s = speech_ended_s
@@ -275,11 +284,28 @@ class Call:
                     self._filler_ms = 0
                 case Listen():
                     self._parts.leg.listen()
+                case RecordOptOut():
+                    self._opting_out = self._tasks.create_task(self._opt_out())
                 case Finish(outcome):
                     self._finish(outcome)
                 case _:
                     assert_never(action)
         self._arm_timer()
+
+    def _release_phrase(self, speaking: _Speaking) -> None:
+        """A phrase is heard at once; a goodbye after an opt-out once that is noted."""
+        if self._opting_out is None or self._opting_out.done():
+            speaking.released.set()
+        else:
+            self._opting_out.add_done_callback(lambda _: speaking.released.set())
+
+    async def _opt_out(self) -> None:
+        record = self._parts.record_opt_out
+        logger.info("opt_out", extra=fields(is_recorded_here=record is not None))
+        if record is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_OPT_OUT_TIMEOUT_S):
+                    await record()
 
     def _reply(self, turn: int, user: UserTurn) -> AsyncIterator[ReplyEvent]:
         self.num_turns += 1

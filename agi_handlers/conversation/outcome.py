@@ -26,6 +26,12 @@ class CallOutcome:
     """The campaign's own status code, at most six characters; empty: none set."""
     transfer_to: str = ""
     """Where the dialplan sends the caller; empty: the campaign's default people."""
+    is_opt_out: bool = False
+    """The caller wants no more calls; recorded while he was still there."""
+    callback: str = ""
+    """When the caller wants to be called back, in the model's words."""
+    notes: tuple[str, ...] = ()
+    """What the model noted for the people who read the lead."""
 
     @property
     def is_orderly(self) -> bool:

@@ -24,13 +24,14 @@ from model.speech import TypedTurn, UserTurn, Utterance
 
 PhraseName: TypeAlias = Literal[
     "greeting", "still_there", "say_again", "goodbye_no_input", "time_limit",
-    "transferring",
+    "transferring", "opted_out",
 ]  # fmt: skip
 PromptName: TypeAlias = Literal["one_moment", "technical_trouble"]
 
 _JOIN_SILENCE_MS = 200  # between two parts of one turn: a short pause, as it was
 _MAX_JOINED_S = 30  # one encoder window; a longer turn keeps its newest part
 _LAST_WORDS_MS = 15_000  # a goodbye that takes longer than this is stuck
+_MAX_NOTES = 10  # a talk has a few; a model that is stuck writes one in every reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class TurnTakingOptions:
     """Less of a reply than this was not heard as a reply."""
     max_retries: int = 1
     person_key: str = "0"
+    opt_out_key: str = ""
+    """Ends all calls to this number, without the model's consent; empty: none."""
     time_limit_transfers: bool = True
 
 
@@ -117,6 +120,11 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordOptOut:
+    """The caller wants no more calls: write it down, before any goodbye."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The conversation is over."""
 
@@ -132,6 +140,7 @@ Action: TypeAlias = (
     | PlayPrompt
     | StopPlayback
     | Listen
+    | RecordOptOut
     | Finish
 )
 
@@ -172,6 +181,9 @@ class TurnTaking:
         self._keys = ""
         self._last_key_ms = 0
         self._disposition = ""
+        self._is_opt_out = False
+        self._callback = ""
+        self._notes: list[str] = []
         self._ending_since_ms: int | None = None
         self._is_finished = False
 
@@ -283,6 +295,8 @@ class TurnTaking:
             )
         if key == self._options.person_key and not self._keys:
             return actions + self._transfer("", "person_key", at_ms)
+        if key == self._options.opt_out_key and not self._keys:
+            return actions + self._opted_out(at_ms)
         if key == "#":
             return actions + self._flush_keys(at_ms)
         self._keys += key
@@ -312,10 +326,16 @@ class TurnTaking:
             case "hangup":
                 speech.then = speech.then or CallOutcome("completed", "model_ended")
             case "dnc":
-                self._disposition = "DNC"
                 speech.then = speech.then or CallOutcome("completed", "opt_out")
+                speech.is_protected = True
+                return self._record_opt_out()
             case "disposition":
                 self._disposition = argument[:6]
+            case "callback":
+                self._callback = argument
+            case "note":
+                if argument and len(self._notes) < _MAX_NOTES:
+                    self._notes.append(argument)
             case _:
                 return []
         speech.is_protected = speech.is_protected or speech.then is not None
@@ -555,6 +575,17 @@ class TurnTaking:
         then = CallOutcome("transfer", reason, self._disposition, target)
         return self._drop_speech() + self._say("transferring", at_ms, then=then)
 
+    def _record_opt_out(self) -> list[Action]:
+        if self._is_opt_out:
+            return []
+        self._is_opt_out, self._disposition = True, "DNC"
+        return [RecordOptOut()]
+
+    def _opted_out(self, at_ms: int) -> list[Action]:
+        then = CallOutcome("completed", "opt_out_key")
+        actions = self._record_opt_out() + self._drop_speech()
+        return actions + self._say("opted_out", at_ms, then=then)
+
     def _time_limit(self, at_ms: int) -> list[Action]:
         status = "transfer" if self._options.time_limit_transfers else "completed"
         then = CallOutcome(status, "time_limit", self._disposition)  # type: ignore[arg-type]
@@ -570,6 +601,13 @@ class TurnTaking:
     def _finish(self, outcome: CallOutcome) -> list[Action]:
         if self._disposition and not outcome.disposition:
             outcome = replace(outcome, disposition=self._disposition)
+        if self._is_opt_out or self._callback or self._notes:
+            outcome = replace(
+                outcome,
+                is_opt_out=self._is_opt_out,
+                callback=self._callback,
+                notes=tuple(self._notes),
+            )
         self._is_finished = True
         self._speech = None
         return [Finish(outcome)]

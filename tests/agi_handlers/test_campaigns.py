@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agi_handlers.campaigns import CampaignsInvalid, load_campaigns
+from agi_handlers.campaigns import CampaignsInvalid, TransferTarget, load_campaigns
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -46,3 +46,44 @@ def test_transfer_targets_are_looked_up_by_name_and_unknown_ones_refused(
     assert campaign.target_of("Sales ") == "SALESLINE"
     assert campaign.target_of("") == "8600"
     assert campaign.target_of("../../etc") is None
+
+
+def test_dispositions_are_checked_against_vicidials_column(tmp_path: Path) -> None:
+    (tmp_path / "default.toml").write_text("[dispositions]\ncompleted = 'TOOLONG'\n")
+    (tmp_path / "b.toml").write_text("[dispositions.codes]\nWN = 'wrong number'\n")
+    with pytest.raises(CampaignsInvalid) as caught:
+        load_campaigns(tmp_path)
+    assert len(caught.value.problems) == 2
+    assert "'TOOLONG': a VICIdial status has 1 to 6" in str(caught.value)
+
+
+def test_codes_of_the_model_become_the_shops_statuses(tmp_path: Path) -> None:
+    (tmp_path / "default.toml").write_text("[dispositions.codes]\nWN = 'WRONG'\n")
+    dispositions = load_campaigns(tmp_path)["default"].dispositions
+    assert dispositions.of_code("wn") == "WRONG"
+    assert dispositions.of_code("NI") == "NI"
+    assert dispositions.of_code("not interested") == ""
+
+
+def test_a_lead_field_that_does_not_exist_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "default.toml").write_text('[phrases]\ngreeting = "Hi {frist_name}"\n')
+    with pytest.raises(CampaignsInvalid, match="no lead has a field .frist_name"):
+        load_campaigns(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "name"),
+    [
+        ("SALESLINE", "in_group", "SALESLINE"),
+        ("917275559999", "extension", "917275559999"),
+        ("ingroup:100", "in_group", "100"),
+        ("extension:support", "extension", "support"),
+        ("", "people", ""),
+        ("ingroup:", "people", ""),
+    ],
+)
+def test_transfer_targets_are_in_groups_or_extensions(
+    text: str, kind: str, name: str
+) -> None:
+    target = TransferTarget.parse(text)
+    assert (target.kind, target.name) == (kind, name)

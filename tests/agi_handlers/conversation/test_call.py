@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -45,6 +46,7 @@ def talk(
     options: TurnTakingOptions | None = None,
     transfer: dict[str, str] | None = None,
     session: ScriptedSession | None = None,
+    record: Callable[[], Awaitable[None]] | None = None,
 ) -> Talk:
     leg = ScriptedLeg(script)
     session = session or ScriptedSession(list(answers))
@@ -56,6 +58,7 @@ def talk(
         phrases=campaign.phrases.as_mapping(),
         prompts=PROMPTS,
         target_of=campaign.target_of,
+        record_opt_out=record,
     )
     call = Call(parts, TurnTaking(options))
     outcome = run_in_virtual_time(call.run())
@@ -197,3 +200,49 @@ def test_caller_who_never_stops_is_still_heard_in_parts() -> None:
 def test_broken_audio_leg_ends_with_people() -> None:
     done = talk([HangsUp(3.0, "lost")])
     assert done.outcome == CallOutcome("failed", "audio_leg_lost")
+
+
+def test_goodbye_is_heard_only_once_the_opt_out_is_written_down() -> None:
+    written_s: list[float] = []
+
+    async def record() -> None:
+        await asyncio.sleep(0.8)
+        written_s.append(asyncio.get_running_loop().time())
+
+    done = talk(
+        [Presses(3.0, "9")], options=TurnTakingOptions(opt_out_key="9"), record=record
+    )
+    assert done.outcome == CallOutcome(
+        "completed", "opt_out_key", "DNC", is_opt_out=True
+    )
+    goodbye_start_s = done.leg.played[-1][0]
+    assert 3.8 <= goodbye_start_s <= 4.0
+    assert len(written_s) == 1
+
+
+def test_opt_out_of_a_caller_who_hangs_up_at_once_is_still_written_down() -> None:
+    written: list[bool] = []
+
+    async def record() -> None:
+        await asyncio.sleep(0.5)
+        written.append(True)
+
+    done = talk(
+        [Presses(3.0, "9"), HangsUp(3.1)],
+        options=TurnTakingOptions(opt_out_key="9"),
+        record=record,
+    )
+    assert done.outcome.status == "caller_hung_up"
+    assert done.outcome.is_opt_out
+    assert written == [True]
+
+
+def test_opt_out_that_cannot_be_written_does_not_keep_the_caller_in_silence() -> None:
+    async def record() -> None:
+        await asyncio.sleep(3600)
+
+    done = talk(
+        [Presses(3.0, "9")], options=TurnTakingOptions(opt_out_key="9"), record=record
+    )
+    assert done.outcome.status == "completed"
+    assert done.leg.played[-1][0] <= 7.2

@@ -13,6 +13,7 @@ from agi_handlers.conversation.turn_taking import (
     Forget,
     Listen,
     PlayPrompt,
+    RecordOptOut,
     Release,
     Say,
     Settle,
@@ -436,3 +437,43 @@ def test_whatever_happens_in_whatever_order_every_turn_gets_one_fate(
     assert not set(fated) - set(begun)
     if machine.is_finished:
         assert sum(isinstance(a, Finish) for a in actions) == 1
+
+
+def test_opt_out_of_the_model_is_recorded_once_and_cannot_be_interrupted() -> None:
+    machine = replying()
+    assert machine.on_reply_action(4750, 2, "dnc", "") == [RecordOptOut()]
+    assert machine.on_reply_action(4751, 2, "dnc", "") == []
+    machine.on_reply_action(4752, 2, "disposition", "SALE")
+    assert machine.on_speech_started(5000, 200) == []
+    machine.on_reply_done(5100, 2)
+    finish = machine.on_playback_finished(7000)[-1]
+    assert isinstance(finish, Finish)
+    assert finish.outcome.is_opt_out
+    assert finish.outcome.reason == "opt_out"
+
+
+def test_opt_out_key_works_without_the_model() -> None:
+    machine = listening(TurnTakingOptions(opt_out_key="9"))
+    assert machine.on_key(3000, "9", 0) == [RecordOptOut(), Say(2, "opted_out")]
+    machine.on_reply_audio(3100, 2)
+    machine.on_reply_done(3200, 2)
+    outcome = CallOutcome("completed", "opt_out_key", "DNC", is_opt_out=True)
+    assert machine.on_playback_finished(5000) == [Settle(2, None), Finish(outcome)]
+
+
+def test_key_nine_is_a_digit_where_no_opt_out_key_is_set() -> None:
+    machine = listening()
+    assert machine.on_key(3000, "9", 0) == [Listen()]
+
+
+def test_callback_and_notes_reach_the_outcome() -> None:
+    machine = replying()
+    machine.on_reply_action(4750, 2, "callback", "tomorrow 10 am")
+    for number in range(20):
+        machine.on_reply_action(4751, 2, "note", f"note {number}")
+    machine.on_reply_action(4752, 2, "hangup", "")
+    machine.on_reply_done(5100, 2)
+    finish = machine.on_playback_finished(7000)[-1]
+    assert isinstance(finish, Finish)
+    assert finish.outcome.callback == "tomorrow 10 am"
+    assert finish.outcome.notes == tuple(f"note {number}" for number in range(10))
