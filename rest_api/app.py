@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from rest_api import chat, docs, health, live, openai
+from rest_api import calls, chat, docs, health, live, openai
 from rest_api.auth import ApiKeyGate, KeyRing
 from rest_api.errors import add_error_answers
-from rest_api.requests import MAX_BODY_BYTES, RequestEnvelope
+from rest_api.requests import BODY_TIMEOUT_S, MAX_BODY_BYTES, RequestEnvelope
 from rest_api.service_state import ServiceState
 
 _DESCRIPTION: Final = """
@@ -37,6 +38,9 @@ class AppOptions:
     cors_origins: Sequence[str] = ()
     """Web pages of these origins may call us; by default none."""
     max_body_bytes: int = MAX_BODY_BYTES
+    body_timeout_s: float = BODY_TIMEOUT_S
+    data_dir: Path | None = None
+    """Where calls are kept; None: they are not served."""
 
 
 def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAPI:
@@ -54,6 +58,8 @@ def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAP
     for router in (chat.router, openai.router, health.router, live.router, docs.router):
         app.include_router(router)
     app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
+    if options.data_dir is not None:
+        calls.add_calls(app, options.data_dir)
     add_error_answers(app)
     # The last one added is the outermost.
     app.add_middleware(
@@ -67,5 +73,9 @@ def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAP
             allow_headers=["Authorization", "Content-Type", "X-API-Key"],
             expose_headers=["X-Request-Id", "Retry-After"],
         )
-    app.add_middleware(RequestEnvelope, max_body_bytes=options.max_body_bytes)
+    app.add_middleware(
+        RequestEnvelope,
+        max_body_bytes=options.max_body_bytes,
+        body_timeout_s=options.body_timeout_s,
+    )
     return app

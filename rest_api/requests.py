@@ -6,6 +6,7 @@ streams.  WebSockets pass through; they have limits of their own.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -13,6 +14,7 @@ import uuid
 from http import HTTPStatus
 from typing import Final
 
+from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,16 +31,26 @@ _ID_WANTED: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _QUIET_PATHS: Final = ("/health", "/metrics", "/internal")
 
 
-class BodyTooLarge(Exception):
-    """More bytes came than any request may have."""
+BODY_TIMEOUT_S: Final = 60.0
+"""For a whole body: the largest one over a slow line; a slower one is an attack."""
+
+
+class BodyRefused(Exception):
+    """The body is too large or too slow; nobody reads on."""
 
 
 class RequestEnvelope:
     """ASGI middleware around everything else."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        body_timeout_s: float = BODY_TIMEOUT_S,
+    ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,11 +74,11 @@ class RequestEnvelope:
         began = time.monotonic()
         status = 0
 
-        counted = _Counted(receive, self._max_body_bytes)
+        body = _WatchedBody(receive, self._max_body_bytes, self._body_timeout_s)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
-            if counted.is_over and not status:
+            if body.refused and not status:
                 return  # the framework's answer to a body it could not read
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -76,10 +88,10 @@ class RequestEnvelope:
         try:
             length = headers.get("content-length", "0")
             if length.isdigit() and int(length) > self._max_body_bytes:
-                counted.is_over = True
+                body.refused = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
             else:
-                await self._app(scope, counted, send_with_id)
-        except BodyTooLarge:
+                await self._app(scope, body, send_with_id)
+        except BodyRefused:
             pass
         except Exception:
             telemetry.ERRORS.labels(kind="internal").inc()
@@ -91,14 +103,9 @@ class RequestEnvelope:
                     f"internal error; the log has it under {request_id}",
                 )
                 await response(scope, receive, send_with_id)
-        if counted.is_over and not status:
-            counted.is_over = False
-            response = error_response(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                "too_large",
-                f"the body is over {self._max_body_bytes} bytes",
-            )
-            await response(scope, receive, send_with_id)
+        if body.refused and not status:
+            refused, body.refused = body.refused, None
+            await self._refusal(refused)(scope, receive, send_with_id)
         if not scope["path"].startswith(_QUIET_PATHS):
             logger.info(
                 "request",
@@ -110,20 +117,37 @@ class RequestEnvelope:
                 ),
             )
 
+    def _refusal(self, status: HTTPStatus) -> JSONResponse:
+        if status == HTTPStatus.REQUEST_TIMEOUT:
+            message = f"the body took over {self._body_timeout_s:g} s"
+            return error_response(status, "timeout", message)
+        message = f"the body is over {self._max_body_bytes} bytes"
+        return error_response(status, "too_large", message)
 
-class _Counted:
-    """A receive channel that ends a body that is too large."""
 
-    def __init__(self, receive: Receive, max_bytes: int) -> None:
+class _WatchedBody:
+    """A receive channel that ends a body that is too large or too slow."""
+
+    def __init__(self, receive: Receive, max_bytes: int, timeout_s: float) -> None:
         self._receive = receive
         self._left_bytes = max_bytes
-        self.is_over = False
+        self._deadline = asyncio.get_running_loop().time() + timeout_s
+        self._is_complete = False
+        self.refused: HTTPStatus | None = None
 
     async def __call__(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._left_bytes -= len(message.get("body", b""))
-            if self._left_bytes < 0:
-                self.is_over = True
-                raise BodyTooLarge
+        # After the body comes the wait for a disconnect, which has no end.
+        if self._is_complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError as exc:
+            self.refused = HTTPStatus.REQUEST_TIMEOUT
+            raise BodyRefused from exc
+        self._left_bytes -= len(message.get("body", b""))
+        self._is_complete = not message.get("more_body", False)
+        if self._left_bytes < 0:
+            self.refused = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            raise BodyRefused
         return message

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -13,11 +15,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from model.client import RemoteSpeechService
+from model.speech import SessionOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "ultravox_api_server.py"
@@ -241,6 +246,47 @@ def test_a_certificate_that_cannot_be_used_is_a_wrong_setting(
     assert done.returncode == 2
     assert "ULTRAVOX_TLS_CERTIFICATE" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def make_certificate(key: Path, certificate: Path) -> None:
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-nodes", "-days", "1"),
+            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *(
+                "-subj",
+                "/CN=bot.example",
+                "-keyout",
+                str(key),
+                "-out",
+                str(certificate),
+            ),
+        ],
+        check=True,
+        capture_output=True,
+    )
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")
+async def test_with_a_certificate_everything_is_encrypted(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    make_certificate(key, certificate)
+    environ |= {
+        "ULTRAVOX_TLS_CERTIFICATE": str(certificate),
+        "ULTRAVOX_TLS_KEY": str(key),
+    }
+    with serving(environ) as server:
+        await asyncio.to_thread(server.wait_for, "/health/ready", 200)
+        # on loopback the certificate's name need not match
+        async with RemoteSpeechService([server.url]) as speech:
+            assert (await speech.status()).is_ready
+            async with (
+                speech.open_session(SessionOptions("c", "")) as session,
+                aclosing(session.say(0, "Hello.")) as events,
+            ):
+                assert [event async for event in events]
 
 
 def test_help_is_there_and_opens_nothing(environ: dict[str, str]) -> None:

@@ -310,6 +310,20 @@ async def test_a_body_that_is_too_large_is_refused(declared: bool) -> None:
     assert answer.json()["error"]["code"] == "too_large"
 
 
+async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    async with serving(app=AppOptions(body_timeout_s=0.1)) as url:
+        port = int(url.rsplit(":", 1)[1])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = "POST /chat/text HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+        writer.write(f"{head}Content-Type: application/json\r\n\r\n{{".encode())
+        async with asyncio.timeout(10):
+            answer = await reader.readuntil(b"}}")
+        writer.close()
+        await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"timeout"' in answer
+
+
 async def test_every_answer_has_a_request_id(client: httpx.AsyncClient) -> None:
     named = await client.get("/health", headers={"X-Request-Id": "mine"})
     assert named.headers["X-Request-Id"] == "mine"
