@@ -66,7 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
     app = create_app(
         state,
         AppOptions(
-            keys=keys, cors_origins=tuple(config.comma_list(settings.cors_origins))
+            keys=keys,
+            cors_origins=tuple(config.comma_list(settings.cors_origins)),
+            data_dir=settings.data_dir,
         ),
     )
     try:

@@ -110,8 +110,8 @@ def search(
         status=status or "",
         disposition=disposition,
         text=text,
-        since_at=since.timestamp() if since else None,
-        until_at=until.timestamp() if until else None,
+        since_at=_seconds(since, "since") if since else None,
+        until_at=_seconds(until, "until") if until else None,
         limit=limit,
         cursor=cursor,
     )
@@ -139,12 +139,13 @@ def figures(
     bucket_s: Annotated[int, Query(ge=60, le=31 * 86_400)] = 3600,
 ) -> dict[str, Any]:
     """Calls by outcome and percentiles of the response delay, over time."""
-    if not since < until:
+    since_at, until_at = _seconds(since, "since"), _seconds(until, "until")
+    if not since_at < until_at:
         raise _invalid("since", "since must be before until")
-    if (until - since).total_seconds() > _MAX_BUCKETS * bucket_s:
+    if until_at - since_at > _MAX_BUCKETS * bucket_s:
         raise _invalid("bucket_s", f"these are over {_MAX_BUCKETS} buckets")
     try:
-        found = files.archive.figures(since.timestamp(), until.timestamp(), bucket_s)
+        found = files.archive.figures(since_at, until_at, bucket_s)
     except NoRecords as exc:
         return _data(num_calls=0, response_ms=None, buckets=[], note=str(exc))
     return _data(**found)
@@ -234,6 +235,14 @@ def _recording(files: CallFiles, call_id: str) -> Path:
 
 def _data(**values: Any) -> dict[str, Any]:
     return {"success": True, "data": values}
+
+
+def _seconds(moment: datetime, field: str) -> float:
+    """Since 1970; a time without a zone is this host's."""
+    try:
+        return moment.timestamp()
+    except (ValueError, OverflowError, OSError) as exc:
+        raise _invalid(field, "a time that computers know is wanted") from exc
 
 
 def _invalid(field: str, message: str) -> RequestRefused:

@@ -20,7 +20,11 @@ MAY_IMPORT = {
     "config": (),
     "telemetry": ("config",),
     "model": ("config", "telemetry", "model"),
-    "rest_api": ("config", "telemetry", "model", "rest_api"),
+    # the records are a file format between the two halves: one writes, one reads
+    "rest_api": (
+        *("config", "telemetry", "model", "rest_api"),
+        *("agi_handlers.records",),
+    ),
     "agi_handlers": (
         *("config", "telemetry", "agi_handlers"),
         *("model.speech", "model.client", "model.errors", "model.audio", "model.vad"),

@@ -38,6 +38,10 @@ class RecordsUnreadable(TelephonyError):
     retryable = True
 
 
+class NoRecords(RecordsUnreadable):
+    """No call has been recorded there yet."""
+
+
 class SearchTooSlow(TelephonyError):
     """The question takes too long; a shorter time span helps."""
 
@@ -231,7 +235,7 @@ class CallArchive:
         deadline_s = time.monotonic() + self._timeout_s
         try:
             if not self._path.exists():
-                raise RecordsUnreadable(f"no calls are recorded yet in {self._path}")
+                raise NoRecords(f"no calls are recorded yet in {self._path}")
             connection = sqlite3.connect(
                 f"file:{quote(str(self._path))}?mode=ro",
                 uri=True,
