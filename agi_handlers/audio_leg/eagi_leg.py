@@ -20,7 +20,6 @@ import asyncio
 import logging
 import math
 import string
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,7 @@ from agi_handlers.agi.commands import (
     get_variable,
 )
 from agi_handlers.agi.connection import AgiConnection
+from agi_handlers.audio_leg.caller_clock import CallerClock
 from agi_handlers.audio_leg.channel_end import why_ended
 from agi_handlers.audio_leg.event_queue import LegEventQueue
 from agi_handlers.audio_leg.file_exchange import FileExchange
@@ -42,7 +42,7 @@ from agi_handlers.audio_leg.leg import CloseReason, LegClosed, LegEvent, LegName
 from agi_handlers.audio_leg.media_port import Announcement, MediaPort
 from agi_handlers.audio_leg.sent_keys import SentKeys
 from agi_handlers.errors import AudioLegUnavailable, ChannelGone, TelephonyError
-from model.audio.frames import FRAME_MS, SAMPLE_BYTES, SILENCE_FRAME
+from model.audio.frames import SAMPLE_BYTES
 from telemetry import ERRORS, fields
 
 logger = logging.getLogger(__name__)
@@ -74,9 +74,7 @@ class EagiOptions:
     # connect takes another second to notice.
     end_timeout_s: float = 2.0
     judge_timeout_s: float = 1.0
-    # Nothing comes during EXEC SendDTMF, nor from a telephone that suppresses silence;
-    # the detector's clock is the audio, so the gap is filled.
-    gap_after_ms: int = 100
+    gap_after_ms: int = 100  # without caller audio; it comes 20 to 50 ms apart
 
 
 @asynccontextmanager
@@ -175,12 +173,12 @@ class EagiLeg:
     def __init__(
         self, agi: AgiConnection, wheel: FrameWheel, options: EagiOptions
     ) -> None:
-        self.num_gap_frames = 0  # silence put where Asterisk sent nothing
         self.exec_task: asyncio.Task[ExecEnded] | None = None
         self._outer = agi
         self._wheel = wheel
         self._options = options
         self._events = LegEventQueue()
+        self._clock = CallerClock(self._events, options.gap_after_ms)
         self._inner: AgiConnection | None = None
         self._ear: asyncio.Transport | None = None
         self._playback: FilePlayback | None = None
@@ -188,8 +186,6 @@ class EagiLeg:
         self._is_filling = False
         self._ending = False
         self._odd_byte = b""
-        self._heard_from_caller_s = time.monotonic()
-        self._finished = asyncio.Event()
 
     def begin(self, inner: AgiConnection, files: FileExchange) -> None:
         """Both connections are there."""
@@ -197,7 +193,13 @@ class EagiLeg:
         self._playback = FilePlayback(
             inner, files, self._events, self._options.playback, wake=self._wake
         )
+        self._clock.heard()
         self._wheel.add(self)
+
+    @property
+    def num_gap_frames(self) -> int:
+        """Silence put where Asterisk sent nothing of the caller."""
+        return self._clock.num_gap_frames
 
     # --- AudioLeg ---
 
@@ -242,15 +244,8 @@ class EagiLeg:
     # --- the wheel's and the ear's side ---
 
     def on_frame_time(self, num_frames: int) -> None:
-        """Fill the gap when nothing comes from the caller."""
-        if num_frames > 1:
-            return  # at a late tick what the caller sent may lie unread
-        quiet_ms = (time.monotonic() - self._heard_from_caller_s) * 1000
-        if quiet_ms >= self._options.gap_after_ms:
-            num_gap_frames = int(quiet_ms) // FRAME_MS
-            self._events.put_audio(SILENCE_FRAME * num_gap_frames)
-            self.num_gap_frames += num_gap_frames
-            self._heard_from_caller_s += num_gap_frames * FRAME_MS / 1000
+        """Frames go out by file; only the gaps in the caller's audio are ours."""
+        self._clock.on_frame_time(num_frames)
 
     def ear_connected(self, transport: asyncio.Transport) -> None:
         """The caller's audio begins."""
@@ -258,7 +253,7 @@ class EagiLeg:
 
     def caller_heard(self, pcm16: bytes) -> None:
         """Bytes of the audio connection, cut anywhere."""
-        self._heard_from_caller_s = time.monotonic()
+        self._clock.heard()
         stream = self._odd_byte + pcm16 if self._odd_byte else pcm16
         whole = len(stream) - len(stream) % SAMPLE_BYTES
         self._odd_byte = stream[whole:]
@@ -335,7 +330,7 @@ class EagiLeg:
         self._keys.refuse_all()
         if reason == "lost":
             ERRORS.labels(kind="eagi_lost").inc()
-        logger.info("leg_closed", extra=fields(reason=reason, detail=detail))
+            logger.warning("leg_lost", extra=fields(leg=self.name, detail=detail))
 
     async def shut_down(
         self, task: asyncio.Task[None] | None, dialogue: Announcement[AgiConnection]

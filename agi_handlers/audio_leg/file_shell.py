@@ -220,8 +220,9 @@ class _ShellConnection(asyncio.Protocol):
 
     def write(self, request: bytes) -> None:
         # bounded: one request is out at a time, and its answer is waited for
-        if request and self._transport is not None:
-            self._transport.write(request)
+        transport = self._transport
+        if request and transport is not None and not transport.is_closing():
+            transport.write(request)
 
     def acknowledge_at_once(self) -> None:
         """The shell writes size and bytes apart: Nagle would wait 40 ms for our ACK."""

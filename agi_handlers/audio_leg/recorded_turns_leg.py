@@ -264,4 +264,4 @@ class RecordedTurnsLeg:
         self._keys.refuse_all()
         if reason == "lost":
             ERRORS.labels(kind="recorded_turns_lost").inc()
-        logger.info("leg_closed", extra=fields(reason=reason, detail=detail))
+            logger.warning("leg_lost", extra=fields(leg=self.name, detail=detail))

@@ -34,6 +34,7 @@ class AudioSocketApplication:
         self._left = asyncio.Event()
 
     async def __call__(self, words: list[str]) -> str:
+        self.connected.clear()
         call_id, self.address = words[2].split(",")
         self.call_id = UUID(call_id)
         match self._behaviour:

@@ -19,6 +19,7 @@ from agi_handlers.audio_leg.audiosocket_leg import (
     open_audiosocket_leg,
 )
 from agi_handlers.audio_leg.audiosocket_protocol import call_id_message
+from agi_handlers.audio_leg.audiosocket_session import SessionOptions
 from agi_handlers.audio_leg.frame_wheel import FrameWheel
 from agi_handlers.audio_leg.leg import (
     CallerAudio,
@@ -32,9 +33,9 @@ from agi_handlers.errors import AudioLegUnavailable, ChannelGone
 from tests.fakes.asterisk import FakeAsterisk, FakeAudioSocket, connected_agi
 from tests.fakes.audiosocket import AppBehaviour, AudioSocketApplication
 
+SESSION = SessionOptions(connect_timeout_s=2.0, end_timeout_s=0.3)
 OPTIONS = AudioSocketOptions(
-    connect_timeout_s=2.0,
-    end_timeout_s=0.3,
+    session=SESSION,
     judge_timeout_s=0.3,
     gap_after_ms=10_000,  # silence of our own would disturb what a test counts
 )
@@ -116,7 +117,8 @@ async def test_what_is_played_reaches_asterisk_in_frames_with_silence_around_it(
         )
         assert {len(payload) for _, payload in call.media.messages} == {320}
         assert call.media.received_pcm16.strip(b"\0") == speech
-    assert call.app.call_id == call.leg.call_id
+    assert call.app.call_id is not None
+    assert call.app.call_id.version == 4
 
 
 async def test_the_caller_is_heard_in_order_with_keys(
@@ -195,11 +197,84 @@ async def test_silence_takes_the_place_of_frames_asterisk_does_not_send(
         assert call.leg.num_gap_frames >= 5
 
 
-async def test_keys_cannot_be_sent_over_audiosocket(
+# --- keys towards the caller's side ---
+
+
+async def test_keys_are_sent_between_two_runs_of_the_application(
     media_port: MediaPort, wheel: FrameWheel
 ) -> None:
     async with open_call(media_port, wheel) as call:
-        assert not await call.leg.send_keys("12")
+        call.asterisk.responses["EXEC SendDTMF"] = "200 result=0"
+        first, first_id = call.media, call.app.call_id
+        await call.leg.play(TONE * 500)
+        await first.wait_for(lambda: TONE in first.received_pcm16)
+        assert await call.leg.send_keys("12#")
+        assert first.messages[-1] == (0, b"")
+        await call.asterisk.expect("EXEC SendDTMF 12#")
+        await call.asterisk.expect("EXEC AudioSocket")
+        second = await call.app.the_media()
+        assert call.app.call_id != first_id
+        # the speech goes on, and the caller is heard again
+        await second.wait_for(lambda: TONE in second.received_pcm16)
+        await second.send_digit("7")
+        async with asyncio.timeout(5):
+            async for event in call.leg.events():
+                if event == CallerKey("7"):
+                    break
+        heard_ms = call.leg.stop()
+        await second.wait_for(lambda: second.received_pcm16.endswith(bytes(320 * 3)))
+        both = first.received_pcm16 + second.received_pcm16
+        assert both.count(TONE) * 20 == heard_ms
+
+
+async def test_keys_that_asterisk_did_not_send_are_told_and_the_talk_goes_on(
+    media_port: MediaPort, wheel: FrameWheel
+) -> None:
+    async with open_call(media_port, wheel) as call:
+        call.asterisk.responses["EXEC SendDTMF"] = "200 result=-2"
+        assert not await call.leg.send_keys("1")
+        assert not await call.leg.send_keys("x")
+        await call.asterisk.expect("EXEC SendDTMF 1")
+        await call.asterisk.expect("EXEC AudioSocket")
+        media = await call.app.the_media()
+        await media.wait_for(lambda: bool(media.messages))
+
+
+async def test_a_caller_who_leaves_while_keys_are_sent(
+    media_port: MediaPort, wheel: FrameWheel
+) -> None:
+    async with open_call(media_port, wheel) as call:
+
+        async def leaves_meanwhile(words: list[str]) -> str:
+            await call.asterisk.hang_up()
+            call.asterisk.responses["EXEC AudioSocket"] = "200 result=-1"
+            return "200 result=-1"
+
+        call.asterisk.responses["EXEC SendDTMF"] = leaves_meanwhile
+        assert not await call.leg.send_keys("1")
+        assert await until_closed(call.leg) == LegClosed("caller_hung_up")
+        assert not await call.leg.send_keys("1")
+
+
+async def test_the_end_comes_while_keys_are_sent(
+    media_port: MediaPort, wheel: FrameWheel
+) -> None:
+    async with open_call(media_port, wheel) as call:
+        go_on = asyncio.Event()
+
+        async def takes_its_time(words: list[str]) -> str:
+            await go_on.wait()
+            return "200 result=0"
+
+        call.asterisk.responses["EXEC SendDTMF"] = takes_its_time
+        sending = asyncio.create_task(call.leg.send_keys("1"))
+        await call.asterisk.expect("EXEC SendDTMF")
+        await call.leg.end()
+        go_on.set()
+        assert await sending
+        assert await until_closed(call.leg) == LegClosed("ended_by_us")
+        assert await call.agi.execute(get_variable("X")) is None
+    assert sum("EXEC AudioSocket" in line for line in call.asterisk.commands) == 1
 
 
 # --- the end ---
@@ -334,7 +409,8 @@ async def test_an_application_that_never_answers_does_not_hold_the_call(
 async def test_a_peer_that_takes_no_bytes_is_dropped_frames_for_then_given_up(
     media_port: MediaPort, wheel: FrameWheel
 ) -> None:
-    options = replace(OPTIONS, stalled_timeout_s=0.2, send_buffer_bytes=2048)
+    session = replace(SESSION, send_buffer_bytes=2048)
+    options = replace(OPTIONS, stalled_timeout_s=0.2, session=session)
     app = AudioSocketApplication("never_connects")
     stalled: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
 
@@ -389,7 +465,8 @@ async def test_an_exec_that_fails_at_once_is_unavailable(
 async def test_nobody_connecting_and_no_answer_is_unavailable(
     media_port: MediaPort, wheel: FrameWheel
 ) -> None:
-    options = replace(OPTIONS, connect_timeout_s=0.05, end_timeout_s=0.05)
+    session = SessionOptions(connect_timeout_s=0.05, end_timeout_s=0.05)
+    options = replace(OPTIONS, session=session)
     async with dialogue(AudioSocketApplication()) as (agi, asterisk):
         asterisk.responses["EXEC AudioSocket"] = "SILENCE"
         with pytest.raises(AudioLegUnavailable, match=r"nobody connected to 192\.0"):

@@ -65,7 +65,7 @@ class Dialer:
 def options(tmp_path: Path) -> LegOptions:
     return LegOptions(
         asterisk_dir=str(tmp_path),
-        audiosocket=AudioSocketOptions(end_timeout_s=1.0, judge_timeout_s=1.0),
+        audiosocket=AudioSocketOptions(judge_timeout_s=1.0),
         eagi=EagiOptions(connect_timeout_s=2.0, end_timeout_s=1.0),
     )
 
