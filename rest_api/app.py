@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
@@ -42,8 +41,6 @@ class AppOptions:
     body_timeout_s: float = BODY_TIMEOUT_S
     data_dir: Path | None = None
     """Where calls are kept; None: they are not served."""
-    data_dir: Path | None = None
-    """Where calls are kept; None: they are not served."""
 
 
 def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAPI:
@@ -61,8 +58,6 @@ def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAP
     for router in (chat.router, openai.router, health.router, live.router, docs.router):
         app.include_router(router)
     app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
-    if options.data_dir is not None:
-        calls.add_calls(app, options.data_dir)
     if options.data_dir is not None:
         calls.add_calls(app, options.data_dir)
     add_error_answers(app)
