@@ -68,6 +68,10 @@ class EngineOptions:
     # Tokens a step may read; bounds how long replies under way pause for new prompts.
     # A GPU reads about 180 for free beside an 8B model's weights, a CPU none.
     max_step_tokens: int = 512
+    # Audio a step may encode beside one request's. More gives larger batches, less an
+    # earlier first token to those in front. None: 4 s on a CPU, where batches gain
+    # little, 120 s on a GPU, where short clips cost hardly more together than one.
+    max_step_audio_s: float | None = None
     # torch's own choice if None; fewer leave cores to the rest of the machine.
     num_threads: int | None = None
     # No utterance on a phone is longer; each 30 s are 188 tokens.
@@ -109,7 +113,12 @@ class Engine:
             max_waiting=self._options.max_waiting,
             max_step_tokens=self._options.max_step_tokens,
         )
-        self._worker = Worker(scheduler, self._cache, self._runner, checkpoint.stop_ids)
+        max_step_audio_s = self._options.max_step_audio_s
+        if max_step_audio_s is None:
+            max_step_audio_s = 4.0 if checkpoint.device.type == "cpu" else 120.0
+        self._worker = Worker(
+            scheduler, self._cache, self._runner, checkpoint.stop_ids, max_step_audio_s
+        )
         self._numbers = itertools.count()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -73,10 +73,12 @@ class Runner:
 
     @torch.inference_mode()
     def encode(self, clips: Many[AudioClip]) -> None:
-        """Give each clip its audio vectors, all in one batch."""
-        waves = [torch.from_numpy(clip.wave) for clip in clips]
-        for clip, vectors in zip(clips, self._checkpoint.encode(waves), strict=True):
-            clip.set_vectors(vectors)
+        """Give each clip its audio vectors, clips of similar length together."""
+        for batch in _by_length(clips):
+            waves = [torch.from_numpy(clip.wave) for clip in batch]
+            encoded = self._checkpoint.encode(waves)
+            for clip, vectors in zip(batch, encoded, strict=True):
+                clip.set_vectors(vectors)
         with self._encoded_lock:
             self._encoded.update(clips)
 
@@ -175,6 +177,17 @@ class Runner:
             return {}
         mass = logits[rows].softmax(dim=-1)[:, self._stop_ids].sum(dim=-1)
         return dict(zip(rows, mass.tolist(), strict=True))
+
+
+def _by_length(clips: Many[AudioClip]) -> list[list[AudioClip]]:
+    """Batches in which little is padding: the longest at most half as long again."""
+    batches: list[list[AudioClip]] = []
+    for clip in sorted(clips, key=lambda clip: clip.num_samples):
+        if batches and clip.num_samples <= 1.5 * batches[-1][0].num_samples:
+            batches[-1].append(clip)
+        else:
+            batches.append([clip])
+    return batches
 
 
 def _wanted_rows(pieces: Many[Piece]) -> list[tuple[int, int, bool]]:

@@ -39,11 +39,13 @@ class Worker:
         cache: KvCache,
         runner: Runner,
         stop_ids: frozenset[int],
+        max_step_audio_s: float,
     ) -> None:
         self._scheduler = scheduler
         self._cache = cache
         self._runner = runner
         self._stop_ids = stop_ids
+        self._max_step_audio_s = max_step_audio_s
 
     @property
     def has_work(self) -> bool:
@@ -77,8 +79,12 @@ class Worker:
         for placement in step.copies:
             self._cache.copy(placement.source, placement.slot, placement.num_cached)
         results = self._encode(step)
-        lost = {sequence for sequence, _ in results}
-        prefill = [piece for piece in step.prefill if piece.sequence not in lost]
+        # Pieces whose audio has to wait for the next step, or failed, are left out.
+        prefill = [
+            piece
+            for piece in step.prefill
+            if not piece.sequence.clips_to_encode(piece.start, piece.stop)
+        ]
         for piece, outcome in self._run(step.decode, prefill):
             if isinstance(outcome, GenerationFailed):
                 results.append(self._fail(piece.sequence, outcome))
@@ -87,20 +93,26 @@ class Worker:
         return results
 
     def _encode(self, step: Step) -> list[Result]:
-        """Encode the audio this step needs; those it cannot be done for fail."""
-        wanting = {
-            piece.sequence: clips
-            for piece in step.prefill
-            if (clips := piece.sequence.clips_to_encode(piece.start, piece.stop))
-        }
+        """Encode audio this step needs, most important first, as much as fits in a
+        step but at least one request's; those it cannot be done for fail."""
+        wanting: dict[Sequence, list[AudioClip]] = {}
+        # By identity: two callers' clips are never one, even if they sound alike.
+        clips: dict[int, AudioClip] = {}
+        for piece in step.prefill:
+            own = piece.sequence.clips_to_encode(piece.start, piece.stop)
+            if not own:
+                continue
+            more = clips | {id(clip): clip for clip in own}
+            audio_s = sum(clip.duration_s for clip in more.values())
+            if clips and audio_s > self._max_step_audio_s:
+                break
+            wanting[piece.sequence], clips = own, more
         if not wanting:
             return []
         began_s = perf_counter()
         results: list[Result] = []
         try:
-            # By identity: two callers' clips are never one, even if they sound alike.
-            distinct = {id(clip): clip for own in wanting.values() for clip in own}
-            self._runner.encode(list(distinct.values()))
+            self._runner.encode(list(clips.values()))
         except Exception as exc:  # noqa: BLE001 - a bulkhead between requests
             _log_batch_failure("encode", len(wanting), exc)
             for sequence, own in wanting.items():

@@ -31,7 +31,7 @@ def make_worker(checkpoint: Checkpoint) -> WorkerFactory:
     """Workers of any size, without threads or event loops."""
 
     def make(
-        *, slots: int = 4, step_tokens: int = 512, runner: Runner | None = None
+        *, slots: int = 4, step_tokens: int = 512, step_audio_s: float = 100.0
     ) -> Worker:
         cache = KvCache(
             checkpoint.network.text_config,
@@ -46,7 +46,7 @@ def make_worker(checkpoint: Checkpoint) -> WorkerFactory:
             max_waiting=64,
             max_step_tokens=step_tokens,
         )
-        runner = runner or Runner(checkpoint, cache)
-        return Worker(scheduler, cache, runner, checkpoint.stop_ids)
+        runner = Runner(checkpoint, cache)
+        return Worker(scheduler, cache, runner, checkpoint.stop_ids, step_audio_s)
 
     return make

@@ -293,6 +293,32 @@ def test_a_clip_is_encoded_once_for_reply_and_transcript(
     assert clip.vectors is vectors
 
 
+def test_a_step_encodes_what_fits_most_important_first(
+    checkpoint: Checkpoint, make_worker: WorkerFactory
+) -> None:
+    prompts = [_spoken(checkpoint, seed, 16_000) for seed in range(4)]
+    expected = [_alone(make_worker, _spoken(checkpoint, s, 16_000)) for s in range(4)]
+    desk = Desk(make_worker(step_audio_s=2.0))
+    transcript = desk.submit(prompts[0], priority=Priority.TRANSCRIPT)
+    phones = [desk.submit(prompt) for prompt in prompts[1:]]
+    desk.step()
+    encoded = [prompt.audio[0].clip.vectors is not None for prompt in prompts]
+    assert encoded == [False, True, True, False]
+    assert [len(desk.replies[phone]) for phone in phones] == [1, 1, 0]
+    desk.finish()
+    assert [desk.tokens(one) for one in (transcript, *phones)] == expected
+
+
+def test_a_clip_longer_than_a_steps_share_is_encoded_all_the_same(
+    checkpoint: Checkpoint, make_worker: WorkerFactory
+) -> None:
+    prompt = _spoken(checkpoint, 1, 40_000)
+    desk = Desk(make_worker(step_audio_s=0.5))
+    sequence = desk.submit(prompt)
+    desk.step()
+    assert len(desk.tokens(sequence)) == 1
+
+
 def test_a_step_that_fails_fails_only_the_request_at_fault(
     checkpoint: Checkpoint, make_worker: WorkerFactory
 ) -> None:
