@@ -151,8 +151,10 @@ def test_what_is_not_speech_does_no_harm(
         lambda t: 0.02 * np.random.default_rng(3).standard_normal(t.size),
         lambda t: 0.3 * np.sign(np.sin(2 * np.pi * 50 * t)),
         lambda t: 1.0 * (np.arange(t.size) % 1600 == 0),
+        lambda t: 0.2 * (np.sin(2 * np.pi * 697 * t) + np.sin(2 * np.pi * 1209 * t)),
+        lambda t: 0.2 * (np.sin(2 * np.pi * 440 * t) + np.sin(2 * np.pi * 480 * t)),
     ],
-    ids=["noise", "hum", "clicks"],
+    ids=["noise", "hum", "clicks", "key 1", "ringback"],
 )
 def test_silero_takes_no_noise_for_a_caller(sound: Callable[[Wave], Wave]) -> None:
     wave = sound(at_s(8000 * 5)).astype(np.float32)

@@ -59,17 +59,17 @@ def test_speech_at_the_calls_first_sample_starts_at_zero() -> None:
     assert started.started_samples == 0
 
 
-def test_a_cough_does_not_interrupt_the_bot_but_a_word_does() -> None:
+def test_a_click_does_not_interrupt_the_bot_but_a_word_does() -> None:
     ear = endpointing()
     ear.bot_is_talking = True
-    assert hear(ear, "____~~~~_____") == []
-    assert kinds(hear(ear, "~~~~~")) == ["Started"]
+    assert hear(ear, "____~~~_______") == []
+    assert kinds(hear(ear, "~~~~")) == ["Started"]
 
 
 def test_what_was_too_little_while_the_bot_talked_is_enough_once_it_stops() -> None:
     ear = endpointing()
     ear.bot_is_talking = True
-    assert hear(ear, "____~~~") == []
+    assert hear(ear, "____~~") == []
     ear.bot_is_talking = False
     assert kinds(hear(ear, "~")) == ["Started"]
 

@@ -146,7 +146,7 @@ def test_a_hint_and_the_bots_talking_reach_the_endpointing() -> None:
     ear = loudness_ear(1000)
     ear.bot_is_talking = True
     assert ear.bot_is_talking
-    assert ear.feed(call_audio(500, 100, 300)) == []
+    assert ear.feed(call_audio(500, 60, 300)) == []
     ear.bot_is_talking = False
     ear.feed(call_audio(500, 700, 270))
     ear.hint_turn_over(1.0)
