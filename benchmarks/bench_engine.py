@@ -413,7 +413,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table and one line of JSON."""
     options = _arguments(arguments)
     device = choose_device(options.device)
-    dtype = choose_dtype(options.dtype, device)
+    dtype = choose_dtype(options.dtype, device, stored="float32")
     calls = [int(number) for number in options.calls.split(",")]
     load = Load(options.shared, options.own, options.new, options.audio_s)
     torch.set_num_threads(options.threads)

@@ -65,7 +65,8 @@ class LoadOptions:
     """Where and how to hold the weights.
 
     `auto` device is the GPU when there is one. `auto` dtype is what the hardware is
-    good at: bfloat16 on GPUs that have it, float16 on older ones, float32 on a CPU.
+    good at: bfloat16 on GPUs that have it and float16 on older ones; on a CPU bfloat16
+    for checkpoints made in it where the CPU has instructions for it, else float32.
     """
 
     device: Device | str = "auto"
@@ -149,8 +150,8 @@ def load_checkpoint(name: str, options: LoadOptions | None = None) -> Checkpoint
     options = options or LoadOptions()
     repository = open_repository(name, options.hub)
     device = choose_device(options.device)
-    dtype = choose_dtype(options.dtype, device)
     config, text_repository = _full_config(repository, options.hub)
+    dtype = choose_dtype(options.dtype, device, stored=config.torch_dtype)
     _check_memory(config, device, dtype)  # before gigabytes are fetched
     sources = _sources(config, repository, options.hub)
     network = _build(config, device, dtype)
@@ -201,13 +202,23 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def choose_dtype(wanted: Dtype, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 or float16 on a GPU, float32 on a CPU."""
+def choose_dtype(wanted: Dtype, device: torch.device, stored: str) -> torch.dtype:
+    """`auto` is the half precision a GPU is good at. On a CPU it is bfloat16 if that
+    is what the checkpoint was made in and the CPU computes it, else float32."""
     if wanted != "auto":
         return _DTYPES[wanted]
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+    if device.type == "cuda":
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bfloat16 else torch.float16
+    if stored == "bfloat16" and _cpu_computes_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _cpu_computes_bfloat16() -> bool:
+    # Without such instructions bfloat16 is emulated, slower than float32.
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return probe is not None and bool(probe())
 
 
 def _full_config(

@@ -20,7 +20,9 @@ from model.errors import (
     InvalidRequest,
     SpeechUnavailable,
 )
+from model.ultravox.checkpoint import LoadOptions, load_checkpoint
 from tests.model.engine.prompts import TODAY, spoken_prompt, wave
+from tests.model.ultravox.parity_data import V0_4
 
 if TYPE_CHECKING:
     from model.engine.stream import TokenStream
@@ -267,3 +269,17 @@ def test_a_prompt_of_another_engine_is_only_bytes() -> None:
     assert (
         np.flatnonzero(prompt.keys < 0) == prompt.audio[0].start + np.arange(7)
     ).all()
+
+
+async def test_half_precision_agrees_where_the_choice_is_clear() -> None:
+    replies = []
+    for dtype in ("float32", "bfloat16"):
+        options = LoadOptions(device="cpu", dtype=dtype)  # type: ignore[arg-type]
+        half = load_checkpoint(str(V0_4), options)
+        async with Engine(half, _OPTIONS) as engine:
+            request = GenerationRequest(_prompt(engine, 3, 16_000), max_new_tokens=4)
+            stream = engine.submit(request)
+            await _read(stream)
+        assert stream.end_of_turn_probability is not None
+        replies.append(stream.token_ids)
+    assert replies[0][0] == replies[1][0]

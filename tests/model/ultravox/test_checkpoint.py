@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +29,6 @@ from tests.model.ultravox.parity_data import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 _CPU = LoadOptions(device="cpu", hub=HubOptions(offline=True))
 
@@ -84,9 +85,15 @@ def test_a_checkpoint_can_be_held_in_half_precision() -> None:
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_a_cpu_computes_in_float32_unless_told() -> None:
-    assert choose_dtype("auto", torch.device("cpu")) == torch.float32
-    assert choose_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
+def test_a_cpu_keeps_to_the_checkpoints_dtype_if_it_computes_it() -> None:
+    cpu = torch.device("cpu")
+    assert choose_dtype("auto", cpu, stored="float32") == torch.float32
+    assert choose_dtype("auto", cpu, stored="float16") == torch.float32
+    assert choose_dtype("bfloat16", cpu, stored="float32") == torch.bfloat16
+    auto = choose_dtype("auto", cpu, stored="bfloat16")
+    flags = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
+    expected = torch.bfloat16 if "avx512_bf16" in flags else torch.float32
+    assert auto == expected
 
 
 def test_stop_ids_are_the_union_of_all_that_is_declared(tmp_path: Path) -> None:
