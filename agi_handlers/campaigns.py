@@ -144,6 +144,8 @@ class VicidialRules(_Table):
 
     agent_user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,20}$")] = ""
     """User ID Start of the remote agent this campaign's calls come from."""
+    campaign_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,20}$")] = ""
+    """For callbacks and campaign DNC lists; empty: the call's, or its line's."""
     dnc: Literal["system", "campaign", "both"] = "system"
 
 
