@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.audio.pcm import Wave, level_dbfs, pcm16_from_wave, wave_from_pcm16
+from model.audio.pcm import Wave, level_dbfs
 from model.audio.wav import (
     AudioLimits,
     read_audio,
@@ -172,17 +172,3 @@ def test_a_damaged_file_is_audio_or_refused_but_nothing_else(
         return
     assert 0 < wave.size <= 5 * 8000 + 1
     assert np.isfinite(wave).all()
-
-
-def test_pcm16_and_wave_are_two_forms_of_the_same_samples() -> None:
-    pcm16 = np.arange(-32768, 32768).astype("<i2").tobytes()
-    wave = wave_from_pcm16(pcm16)
-    assert float(wave.min()) == -1.0
-    assert float(wave.max()) < 1.0
-    assert pcm16_from_wave(wave) == pcm16
-
-
-def test_levels_are_against_full_scale() -> None:
-    assert level_dbfs(np.zeros(100, dtype=np.float32)) == -120.0
-    assert level_dbfs(np.zeros(0, dtype=np.float32)) == -120.0
-    assert level_dbfs(np.full(100, 0.1, dtype=np.float32)) == pytest.approx(-20.0)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -314,29 +313,6 @@ def test_the_end_of_the_audio_in_silence_is_nothing() -> None:
     ear = endpointing()
     hear(ear, "____~____")
     assert ear.force_end(9 * WINDOW_SAMPLES) == []
-
-
-# --- options ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"silence_probability": 0.7},
-        {"post_roll_ms": 300},
-        {"suspect_ms": 500},
-        {"sure_hangover_ms": 100},
-        {"first_hangover_ms": 2000},
-        {"min_hangover_ms": 900},
-        {"max_utterance_ms": 10},
-        {"pause_memory": 1.5},
-    ],
-)
-def test_options_that_contradict_each_other_are_refused(
-    wrong: dict[str, int],
-) -> None:
-    with pytest.raises(ValueError, match="need "):
-        EndpointingOptions(**wrong)
 
 
 # --- whatever comes ---------------------------------------------------------------

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+
+from model.vad.caller_habits import CallerLevel, PauseHabit
+from model.vad.options import EndpointingOptions
+
+OPTIONS = EndpointingOptions()
+
+
+def say(level: CallerLevel, *levels_db: float) -> None:
+    for level_db in levels_db:
+        level.hear(level_db)
+    level.end_utterance()
+
+
+def lowest_taken_for_him(level: CallerLevel) -> float:
+    """In half decibels from full scale down."""
+    return min(-step / 2 for step in range(200) if level.may_be_caller(-step / 2))
+
+
+def test_anybody_may_be_the_caller_before_he_has_spoken() -> None:
+    assert CallerLevel(OPTIONS).may_be_caller(-90.0)
+
+
+def test_what_is_much_softer_than_his_loud_sounds_is_not_him() -> None:
+    level = CallerLevel(OPTIONS)
+    say(level, *[-30.0] * 9, -20.0, -20.0)
+    assert lowest_taken_for_him(level) == -20.0 - OPTIONS.open_drop_db
+
+
+def test_a_bang_does_not_set_the_standard() -> None:
+    level = CallerLevel(OPTIONS)
+    say(level, 0.0, *[-25.0] * 30)
+    assert lowest_taken_for_him(level) == -25.0 - OPTIONS.open_drop_db
+
+
+def test_a_louder_utterance_counts_at_once_and_a_softer_one_by_half() -> None:
+    level = CallerLevel(OPTIONS)
+    say(level, *[-30.0] * 10)
+    say(level, *[-20.0] * 10)
+    assert lowest_taken_for_him(level) == -20.0 - OPTIONS.open_drop_db
+    say(level, *[-26.0] * 10)
+    assert lowest_taken_for_him(level) == -23.0 - OPTIONS.open_drop_db
+
+
+def test_his_level_is_forgotten_slowly_and_not_altogether() -> None:
+    level = CallerLevel(OPTIONS)
+    say(level, *[-20.0] * 10)
+    level.wait(10.0)
+    ten_seconds_db = 10 * OPTIONS.forget_level_db_s
+    assert lowest_taken_for_him(level) == -20.0 - OPTIONS.open_drop_db - ten_seconds_db
+    level.wait(10_000.0)
+    assert lowest_taken_for_him(level) == (
+        -20.0 - OPTIONS.open_drop_db - OPTIONS.max_forget_level_db
+    )
+
+
+def test_an_utterance_without_a_single_window_teaches_nothing() -> None:
+    level = CallerLevel(OPTIONS)
+    level.end_utterance()
+    assert level.may_be_caller(-90.0)
+
+
+def test_the_first_wait_is_the_one_asked_for() -> None:
+    assert PauseHabit(OPTIONS).hangover_ms() == pytest.approx(OPTIONS.first_hangover_ms)
+
+
+def test_a_longer_pause_stretches_the_wait_and_a_shorter_one_leaves_it() -> None:
+    habit = PauseHabit(OPTIONS)
+    habit.paused(300)
+    longer = habit.hangover_ms()
+    assert longer == pytest.approx(
+        OPTIONS.pause_stretch * 300 + OPTIONS.pause_margin_ms
+    )
+    habit.paused(200)
+    assert habit.hangover_ms() == longer
+
+
+def test_silence_within_a_word_is_no_pause() -> None:
+    options = EndpointingOptions(first_hangover_ms=380)
+    habit = PauseHabit(options)
+    habit.paused(options.min_pause_ms - 1)
+    assert habit.hangover_ms() == 380
