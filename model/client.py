@@ -7,38 +7,40 @@ tried last for a while.  This module is the phone half's: it imports no torch.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import ssl
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
 import httpx
-from prometheus_client import generate_latest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from model.errors import SpeechError, SpeechOverloaded, SpeechUnavailable
 from model.failover import FailoverSession
+from model.heartbeat import Heartbeat, HeartbeatSender
 from model.live_messages import (
     MAX_AUDIO_BYTES,
     LiveError,
     LiveProtocolError,
     Ready,
-    ServerMessages,
     Start,
-    encode_client,
 )
+from model.live_wire import ServerMessages, encode_client
 from model.remote_session import (
     RemoteSession,
     SpeechClientOptions,
     error_from,
     one_line,
+)
+from model.sidecar_address import (
+    checked_url,
+    http_client,
+    key_headers,
+    tls_context,
 )
 from model.speech import SessionOptions, SpeechStatus
 from telemetry import fields
@@ -56,9 +58,6 @@ logger = logging.getLogger(__name__)
 
 LIVE_PATH: Final = "/chat/live"
 HEALTH_PATH: Final = "/health"
-HEARTBEAT_PATH: Final = "/internal/heartbeat"
-_FAILURES_TOLD: Final = 3
-"""In a row; at a start together the sidecar takes a moment longer."""
 
 
 @dataclass(slots=True)
@@ -87,10 +86,10 @@ class RemoteSpeechService:
         self._options = options or SpeechClientOptions()
         if not urls:
             raise ValueError("at least one address is needed")
-        self._headers = _key_headers(api_key)
+        self._headers = key_headers(api_key)
         self._sidecars = [
-            _Sidecar(url, _http_client(url, api_key, self._options.connect_timeout_s))
-            for url in map(_checked, urls)
+            _Sidecar(url, http_client(url, api_key, self._options.connect_timeout_s))
+            for url in map(checked_url, urls)
         ]
         self._num_opened = 0
 
@@ -217,121 +216,8 @@ class RemoteSpeechService:
         return RemoteSession(url, connection, decoder, self._options)
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """What a phone half says of itself."""
-
-    num_calls: int
-    max_calls: int
-    is_draining: bool = False
-    num_frames_late: int = 0
-    last_error: str = ""
-    uptime_s: float = 0.0
-    version: str = ""
-
-
-class HeartbeatSender:
-    """Tells every sidecar how the phone half is, so that `/health` knows both halves.
-
-    The first one also gets this process's metrics, for its `/metrics`.
-    """
-
-    def __init__(
-        self,
-        urls: Sequence[str],
-        name: str,
-        snapshot: Callable[[], Heartbeat],
-        api_key: str = "",
-        interval_s: float = 5.0,
-    ) -> None:
-        """`name` tells phone halves apart, e.g. host:port of its AGI listener."""
-        self._urls = [_checked(url) for url in urls]
-        self._name = name
-        self._snapshot = snapshot
-        self._api_key = api_key
-        self._interval_s = interval_s
-        self._num_failures = dict.fromkeys(self._urls, 0)
-
-    async def run(self) -> None:
-        """Send until cancelled; an address that doesn't answer holds up no other."""
-        async with asyncio.TaskGroup() as tasks:
-            for number, url in enumerate(self._urls):
-                # To one of them, or whoever adds them up counts everything twice.
-                tasks.create_task(self._send_to(url, with_metrics=number == 0))
-
-    async def _send_to(self, url: str, *, with_metrics: bool) -> None:
-        async with _http_client(url, self._api_key, self._interval_s) as client:
-            while True:
-                body = {
-                    "name": self._name,
-                    "interval_s": self._interval_s,
-                    **asdict(self._snapshot()),
-                    "metrics": generate_latest().decode() if with_metrics else "",
-                }
-                try:
-                    response = await client.post(HEARTBEAT_PATH, json=body)
-                    response.raise_for_status()
-                    self._note(url, "")
-                except httpx.HTTPError as exc:
-                    self._note(url, one_line(exc))
-                await asyncio.sleep(self._interval_s)
-
-    def _note(self, url: str, problem: str) -> None:
-        """Log when an address has failed for a while, and when it is back."""
-        before = self._num_failures[url]
-        self._num_failures[url] = before + 1 if problem else 0
-        if self._num_failures[url] == _FAILURES_TOLD:
-            logger.warning("heartbeat_failing", extra=fields(url=url, reason=problem))
-        elif not problem and before >= _FAILURES_TOLD:
-            logger.info("heartbeat_back", extra=fields(url=url))
-
-
-def tls_context(url: str) -> ssl.SSLContext | None:
-    """How to check the certificate behind `url`; None: there is none.
-
-    A certificate names the host that others know; on loopback it cannot match, and
-    nobody else is there to be mistaken for it.
-    """
-    parts = urlsplit(url)
-    if parts.scheme != "https":
-        return None
-    context = ssl.create_default_context()
-    if _is_loopback(parts.hostname or ""):
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _checked(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is not an http:// or https:// address")
-    return url.rstrip("/")
-
-
-def _http_client(url: str, api_key: str, timeout_s: float) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        base_url=url,
-        headers=_key_headers(api_key),
-        timeout=timeout_s,
-        verify=tls_context(url) or True,
-        trust_env=False,  # a proxy of the environment is for the world outside
-    )
-
-
 def _live_url(url: str) -> str:
     return "ws" + url.removeprefix("http") + LIVE_PATH
-
-
-def _key_headers(api_key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
 def _check_ready(url: str, answer: object) -> None:

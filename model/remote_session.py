@@ -36,12 +36,11 @@ from model.live_messages import (
     Ready,
     Say,
     ServerMessage,
-    ServerMessages,
     Settle,
     UserTurnSent,
     check_user_turn,
-    encode_client,
 )
+from model.live_wire import ServerMessages, encode_client
 from model.reply_stream import ReplyStream
 from model.speech import ReplyDone, ReplyEvent, UserTurn
 from telemetry import fields

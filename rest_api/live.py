@@ -21,7 +21,6 @@ from model.errors import InvalidRequest, SpeechError
 from model.live_messages import (
     Cancel,
     ClientMessage,
-    ClientMessages,
     End,
     Forget,
     LiveError,
@@ -33,9 +32,9 @@ from model.live_messages import (
     Settle,
     Start,
     UserTurnSent,
-    encode_server,
 )
-from model.service import LocalSession
+from model.live_wire import ClientMessages, encode_server
+from model.local_session import LocalSession
 from model.speech import ReplyEvent, SessionOptions
 from rest_api.auth import LIVE_SUBPROTOCOL
 from rest_api.service_state import ServiceState

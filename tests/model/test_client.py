@@ -29,7 +29,6 @@ from model.errors import (
 from model.live_messages import (
     Cancel,
     ClientMessage,
-    ClientMessages,
     Forget,
     LiveError,
     Past,
@@ -39,8 +38,8 @@ from model.live_messages import (
     Settle,
     Start,
     UserTurnSent,
-    encode_server,
 )
+from model.live_wire import ClientMessages, encode_server
 from model.service import ServiceOptions
 from model.speech import (
     ReplyAudio,

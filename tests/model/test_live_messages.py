@@ -15,7 +15,6 @@ from model.live_messages import (
     MAX_TEXT_CHARS,
     Cancel,
     ClientMessage,
-    ClientMessages,
     End,
     Forget,
     LiveError,
@@ -24,13 +23,11 @@ from model.live_messages import (
     Ready,
     Say,
     ServerMessage,
-    ServerMessages,
     Settle,
     Start,
     UserTurnSent,
-    encode_client,
-    encode_server,
 )
+from model.live_wire import ClientMessages, ServerMessages, encode_client, encode_server
 from model.speech import (
     ReplyAction,
     ReplyAudio,

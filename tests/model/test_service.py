@@ -19,7 +19,8 @@ from model.errors import (
     SpeechOverloaded,
     SynthesisFailed,
 )
-from model.service import LocalSession, LocalSpeechService, ServiceOptions
+from model.local_session import LocalSession
+from model.service import LocalSpeechService, ServiceOptions
 from model.speech import (
     ReplyAction,
     ReplyAudio,
