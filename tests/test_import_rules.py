@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SERVERS = ("fastagi_server", "ultravox_api_server")
 OURS = ("config", "telemetry", "model", "rest_api", "agi_handlers", *SERVERS)
+FOLDERS = ("sounds", "test_api_client")  # scripts, not packages
 OURS_AND_TESTS = (*OURS, "tools", "benchmarks", "tests")
 
 # Who may import what of ours; a name stands for itself and everything below it.
@@ -61,6 +64,11 @@ def _dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def _distribution(name: str) -> str:
+    """A package's name as the index compares it. Source: PEP 503."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_imports_point_one_way(package: str) -> None:
     modules = _modules(package)
@@ -92,6 +100,36 @@ def test_no_service_module_imports_tests() -> None:
         for path in _modules(package)
         for line, name in _imports(path)
         if _is_below(name, ("tests",))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("packages", "files"),
+    [
+        ((*OURS, "tools", "benchmarks"), ["requirements.txt"]),
+        (("tests",), ["requirements.txt", "requirements-dev.txt"]),
+    ],
+)
+def test_every_library_that_is_imported_is_required(
+    packages: tuple[str, ...], files: list[str]
+) -> None:
+    """Not by what another library happens to bring along."""
+    required = {
+        _distribution(re.split(r"[^\w.-]", line)[0])
+        for name in files
+        for line in (ROOT / name).read_text().splitlines()
+        if line and line[0].isalpha()
+    }
+    providers = packages_distributions()
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for package in packages
+        for path in _modules(package)
+        for line, name in _imports(path)
+        if (top := name.split(".")[0]) not in (*OURS_AND_TESTS, *FOLDERS)
+        and top not in sys.stdlib_module_names
+        and not required & set(map(_distribution, providers.get(top, [])))
     ]
     assert not wrong, "\n".join(wrong)
 
