@@ -147,6 +147,11 @@ class Engine:
             context_tokens=self._context_tokens,
         )
 
+    @property
+    def is_running(self) -> bool:
+        """Whether requests are taken; false for good if the engine has died."""
+        return self._thread is not None and not self._is_stopping
+
     async def __aenter__(self) -> Self:
         if self._thread is not None:
             raise RuntimeError("the engine is running already")
@@ -199,7 +204,7 @@ class Engine:
             cancel=lambda: self._drop(sequence),
         )
         with self._wakeup:
-            if self._thread is None or self._is_stopping:
+            if not self.is_running:
                 raise SpeechUnavailable("the engine is not running")
             self._check_room(request)
             self._readers[sequence] = weakref.ref(stream)
@@ -282,10 +287,9 @@ class Engine:
             while self._wait_for_work():
                 self._deliver(self._take_news())
                 self._deliver(self._worker.step())
-        except Exception:
+        except Exception:  # the thread's end: nobody else would hear of it
             # A fault of ours; the worker contains the model's. Nobody is left waiting.
             logger.critical("engine_died", exc_info=True)
-            raise
         finally:
             with self._wakeup:
                 self._is_stopping = True

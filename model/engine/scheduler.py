@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from model.engine.request import Priority
 from model.engine.slots import shared_length
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 # A new prompt that has this many more positions in common with a prompt just being
 # read waits for it: copying is hundreds of times cheaper than computing.
 _WORTH_WAITING_TOKENS = 64
+
+# While a caller is being answered, transcripts take part in one step of so many.
+_TRANSCRIPT_EVERY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Scheduler:
         self.max_step_tokens = max_step_tokens
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
+        self._num_steps = 0
 
     def admit(self, sequence: Sequence) -> Sequence | None:
         """Put a sequence in line; returns the one that is refused, if any.
@@ -106,12 +111,10 @@ class Scheduler:
         """Plan the next step; takes waiting sequences up as there is room."""
         step = Step()
         self._take_up(step)
-        budget = self.max_step_tokens
-        for sequence in sorted(self.running, key=lambda running: running.rank):
-            if sequence.is_decoding:
-                step.decode.append(_piece(sequence, 1))
-                budget -= 1
-        for sequence in sorted(self.running, key=lambda running: running.rank):
+        taking_part = self._taking_part()
+        step.decode.extend(_piece(s, 1) for s in taking_part if s.is_decoding)
+        budget = self.max_step_tokens - len(step.decode)
+        for sequence in taking_part:
             if sequence.is_decoding or budget <= 0:
                 continue
             piece = _piece(sequence, min(budget, sequence.num_pending))
@@ -120,6 +123,15 @@ class Scheduler:
         # Rows in the order of their slots: neighbours are computed without copying.
         step.decode.sort(key=lambda piece: piece.sequence.slot or 0)
         return step
+
+    def _taking_part(self) -> list[Sequence]:
+        """Running sequences of this step, most important first."""
+        self._num_steps += 1
+        in_order = sorted(self.running, key=lambda running: running.rank)
+        on_the_phone = in_order and in_order[0].request.priority == Priority.PHONE
+        if not on_the_phone or self._num_steps % _TRANSCRIPT_EVERY == 0:
+            return in_order
+        return [s for s in in_order if s.request.priority != Priority.TRANSCRIPT]
 
     def commit(self, pieces: Iterable[Piece]) -> None:
         """The step was computed: others may build on what it read of prompts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 from typing import TYPE_CHECKING
 
@@ -230,6 +231,30 @@ async def test_readers_of_a_stopped_engine_are_told(checkpoint: Checkpoint) -> N
         engine.submit(GenerationRequest(prompt))
 
 
+async def test_a_fault_of_the_engines_own_leaves_nobody_waiting(
+    checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Engine(checkpoint, _OPTIONS) as engine:
+        waiting = engine.submit(
+            GenerationRequest(
+                _prompt(engine, 1), max_new_tokens=400, min_new_tokens=400
+            )
+        )
+        await anext(waiting)
+        impossible = dataclasses.replace(
+            _prompt(engine, 2), keys=np.zeros((3, 3), np.int64)
+        )
+        stream = engine.submit(GenerationRequest(impossible, max_new_tokens=1))
+        with pytest.raises(SpeechUnavailable):
+            await _read(stream)
+        with pytest.raises(SpeechUnavailable):
+            await _read(waiting)
+        assert not engine.is_running
+        with pytest.raises(SpeechUnavailable, match="not running"):
+            engine.submit(GenerationRequest(_prompt(engine, 3)))
+    assert "engine_died" in caplog.messages
+
+
 async def test_memory_follows_the_audio_that_dialogues_hold(
     checkpoint: Checkpoint,
 ) -> None:
@@ -274,7 +299,7 @@ def test_a_prompt_of_another_engine_is_only_bytes() -> None:
 async def test_half_precision_agrees_where_the_choice_is_clear() -> None:
     replies = []
     for dtype in ("float32", "bfloat16"):
-        options = LoadOptions(device="cpu", dtype=dtype)  # type: ignore[arg-type]
+        options = LoadOptions(device="cpu", dtype=dtype)
         half = load_checkpoint(str(V0_4), options)
         async with Engine(half, _OPTIONS) as engine:
             request = GenerationRequest(_prompt(engine, 3, 16_000), max_new_tokens=4)

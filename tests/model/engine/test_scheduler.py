@@ -93,6 +93,22 @@ def test_a_phone_call_takes_the_slot_of_a_transcript_under_way() -> None:
     assert transcript.produced == [7, 7]
 
 
+def test_transcripts_step_back_while_a_caller_is_answered() -> None:
+    scheduler = _scheduler()
+    transcript = sequence(1, text_prompt("t"), priority=Priority.TRANSCRIPT)
+    phone = sequence(2, text_prompt("p"))
+    scheduler.admit(phone)
+    scheduler.admit(transcript)
+    for _ in range(16):
+        _compute(scheduler)
+    assert len(phone.produced) == 16
+    assert len(transcript.produced) == 4
+    scheduler.remove(phone)
+    for _ in range(3):
+        _compute(scheduler)
+    assert len(transcript.produced) == 7
+
+
 def test_equals_do_not_displace_each_other() -> None:
     scheduler = _scheduler(slots=1)
     first, second = (sequence(n, text_prompt("p")) for n in (1, 2))
