@@ -13,6 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from rest_api import calls, chat, docs, health, live, openai
 from rest_api.auth import ApiKeyGate, KeyRing
+from rest_api.console import pages as console
 from rest_api.errors import add_error_answers
 from rest_api.requests import BODY_TIMEOUT_S, MAX_BODY_BYTES, RequestEnvelope
 from rest_api.service_state import ServiceState
@@ -58,6 +59,7 @@ def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAP
     for router in (chat.router, openai.router, health.router, live.router, docs.router):
         app.include_router(router)
     app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
+    app.include_router(console.router)
     if options.data_dir is not None:
         calls.add_calls(app, options.data_dir)
     add_error_answers(app)

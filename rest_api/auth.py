@@ -23,6 +23,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from rest_api.console.pages import PATHS as CONSOLE_PATHS
 from rest_api.errors import error_response
 from telemetry import fields
 
@@ -32,6 +33,7 @@ OPEN_PATHS: Final = frozenset(
     {
         *("/health", "/health/live", "/health/ready"),
         *("/docs", "/docs/docs.js", "/docs/docs.css", "/openapi.json"),
+        *CONSOLE_PATHS,
     }
 )
 LIVE_SUBPROTOCOL: Final = "chat-live"

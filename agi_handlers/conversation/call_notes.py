@@ -7,6 +7,7 @@ ends the process, at most the turn in hand is missing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -21,6 +22,7 @@ from agi_handlers.records.rows import (
 from model.audio.frames import SAMPLES_PER_MS
 from model.speech import ReplyAudio, ReplyDone, TypedTurn, UserTurn
 
+_DIGIT = re.compile(r"\d")
 _MAX_TEXT_CHARS = 8_000  # a reply is at most some hundred tokens
 
 
@@ -79,7 +81,7 @@ class CallNotes:
         """The reply goes on, as the model writes it."""
         if (note := self._open.get(turn)) is None or note.row.source == "phrase":
             return
-        whole = (note.row.reply_text + text)[:_MAX_TEXT_CHARS]
+        whole = (note.row.reply_text + _shown(note.row, text))[:_MAX_TEXT_CHARS]
         note.row = replace(note.row, reply_text=whole)
 
     def audio(self, event: ReplyAudio) -> None:
@@ -87,7 +89,7 @@ class CallNotes:
         if (note := self._open.get(event.turn)) is None:
             return
         if event.piece >= len(note.pieces):
-            note.pieces.append(_Piece(event.text))
+            note.pieces.append(_Piece(_shown(note.row, event.text)))
         note.pieces[-1].num_samples += len(event.pcm16) // 2
 
     def played(self, turn: int, at_ms: int) -> None:
@@ -104,7 +106,8 @@ class CallNotes:
         timings, usage = done.timings, done.usage
         note.row = replace(
             note.row,
-            reply_text=note.row.reply_text or done.text[:_MAX_TEXT_CHARS],
+            reply_text=note.row.reply_text
+            or _shown(note.row, done.text)[:_MAX_TEXT_CHARS],
             queue_ms=timings.queue_ms,
             encode_ms=timings.encode_ms,
             first_token_ms=timings.first_token_ms,
@@ -161,6 +164,11 @@ class CallNotes:
         """Something else happened."""
         detail = detail[:_MAX_TEXT_CHARS]
         self._sink(EventRow(self._call_id, at_ms, kind, name, detail, turn))
+
+
+def _shown(row: TurnRow, text: str) -> str:
+    """A reply to typed keys without digits: models repeat card numbers and PINs."""
+    return _DIGIT.sub("*", text) if row.said_kind == "keys" else text
 
 
 def _heard(pieces: Sequence[_Piece], heard_ms: int) -> str:

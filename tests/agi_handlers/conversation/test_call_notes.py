@@ -94,6 +94,19 @@ def test_keys_are_masked() -> None:
     assert (_turn(rows).said_kind, _turn(rows).said_text) == ("keys", "****")
 
 
+def test_keys_that_the_reply_repeats_are_masked_too() -> None:
+    notes, rows = _notes()
+    notes.asked(2, 0, TypedTurn("4 0 2 1"))
+    notes.released(2, 0, None)
+    notes.text(2, "Your code 40")
+    notes.text(2, "21 is right.")
+    notes.audio(_speech(2, 0, "Your code 4021 is right.", 1000))
+    notes.done(ReplyDone(2, "Your code 4021 is right.", "stop"))
+    notes.sealed(2, 2000, "heard")
+    assert _turn(rows).reply_text == _turn(rows).heard_text
+    assert _turn(rows).reply_text == "Your code **** is right."
+
+
 def test_failure_is_an_event_and_stays_the_fate_of_the_turn() -> None:
     notes, rows = _notes()
     notes.asked(2, 0, Utterance(bytes(160), 8000))

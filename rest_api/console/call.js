@@ -1,0 +1,112 @@
+// One call: facts, recording, what was said in time, where each turn's time went.
+
+import { data } from "./api.js";
+import { card, h, length, milliseconds, moment, outcome } from "./dom.js";
+import { facts } from "./live.js";
+import { recording } from "./recording.js";
+import { waterfall } from "./charts.js";
+
+const EVENTS = {
+  barge_in: () => "the caller interrupted",
+  action: (event) => `the bot asked for: ${event.name}${event.detail ? ` (${event.detail})` : ""}`,
+  key: (event) => (event.count > 1 ? `${event.count} keys were pressed` : "a key was pressed"),
+  prompt: (event) => `recorded prompt: ${event.name.replaceAll("_", " ")}`,
+  error: (event) => `fault ${event.name}: ${event.detail}`,
+  leg_closed: (event) => `line closed: ${event.name.replaceAll("_", " ")}${event.detail ? ` (${event.detail})` : ""}`,
+};
+
+export async function call(page, { argument, signal }) {
+  const found = (await data(`calls/${encodeURIComponent(argument)}`)).call;
+  const player = found.has_recording ? await recording(found, signal).catch((error) => ({ element: h("p", { class: "bad" }, error.message), seek: null })) : null;
+  page.append(
+    h("div", { class: "top" }, h("h1", {}, "Call from ", found.caller || "an unknown number"), h("p", {}, outcome(found.status))),
+    card("Facts", facts({
+      began: moment(found.started_at),
+      length: length(found.duration_s) || "running",
+      campaign: found.campaign,
+      outcome: outcome(found.status),
+      reason: found.reason || "–",
+      disposition: found.disposition || "–",
+      "transferred to": found.transfer_to || "–",
+      turns: found.num_turns,
+      interruptions: found.num_barge_ins,
+      "audio leg": (found.leg || "–").replaceAll("_", " "),
+      model: found.model || "–",
+      voice: found.voice || "default",
+      extension: found.extension || "–",
+      channel: found.channel,
+      uniqueid: found.uniqueid,
+      "call id": found.call_id,
+      ...(found.error ? { error: found.error } : {}),
+    })),
+    player ? card("Recording", player.element) : card("Recording", h("p", { class: "quiet" }, found.recording ? "It has expired or was deleted." : "This call was not recorded.")),
+    card("Conversation", conversation(found, player?.seek)),
+    card("Where each reply's time went", delays(found.turns)),
+  );
+}
+
+function conversation(found, seek) {
+  const entries = [];
+  for (const turn of found.turns) {
+    if (turn.said_kind) {
+      const at = turn.speech_ended_ms === null ? turn.asked_ms : turn.speech_ended_ms - turn.said_ms;
+      entries.push({ at: Math.max(0, at), node: said(turn) });
+    }
+    if (turn.reply_text || turn.heard_text) {
+      entries.push({ at: turn.played_ms ?? turn.released_ms ?? turn.asked_ms, node: reply(turn) });
+    }
+  }
+  for (const event of together(found.events)) {
+    const tell = EVENTS[event.kind] ?? (() => event.kind);
+    const tone = event.kind === "error" ? "bad" : "";
+    entries.push({ at: event.at_ms, node: h("div", { class: `event ${tone}` }, tell(event)) });
+  }
+  if (!entries.length) return h("p", { class: "quiet" }, "Nothing was said.");
+  entries.sort((a, b) => a.at - b.at);
+  return h("ol", { class: "talk" }, entries.map(({ at, node }) => {
+    const shown = `${length(Math.floor(at / 1000))}.${Math.floor((at % 1000) / 100)}`;
+    const time = h("button", { class: "at", type: "button", disabled: !seek, "aria-label": seek ? `Play from ${shown}` : `at ${shown}`, onclick: () => seek?.(at / 1000) }, shown);
+    return h("li", {}, time, node);
+  }));
+}
+
+// Keys in a row are one entry.
+function together(events) {
+  const shown = [];
+  for (const event of events) {
+    const last = shown.at(-1);
+    if (event.kind === "key" && last?.kind === "key") last.count += 1;
+    else shown.push({ ...event, count: 1 });
+  }
+  return shown;
+}
+
+function said(turn) {
+  const what = turn.said_kind === "keys" ? `pressed ${turn.said_text}` : `spoke for ${(turn.said_ms / 1000).toFixed(1)} s`;
+  return h("div", { class: "bubble by-caller" }, h("span", { class: "who" }, "Caller "), what);
+}
+
+function reply(turn) {
+  const heard = turn.heard_text;
+  const rest = turn.reply_text.startsWith(heard) ? turn.reply_text.slice(heard.length) : "";
+  const isOpen = turn.fate === "";
+  const parts = isOpen || turn.fate === "heard" ? [turn.reply_text] : [heard, rest ? h("span", { class: "unheard", title: "not heard" }, rest) : null];
+  const notes = { interrupted: "interrupted", cut_off: "cut off by the end of the call", dropped: "not heard", failed: "failed", "": "in progress" };
+  const note = turn.fate in notes ? h("span", { class: "quiet" }, ` – ${notes[turn.fate]} after ${(turn.heard_ms / 1000).toFixed(1)} s`) : null;
+  return h("div", { class: "bubble by-bot" }, h("span", { class: "who" }, turn.source === "phrase" ? `Bot, ${turn.phrase.replaceAll("_", " ")} ` : "Bot "), ...parts.filter(Boolean), note);
+}
+
+function delays(turns) {
+  const timed = turns.filter((turn) => turn.source === "reply" && turn.played_ms !== null && turn.speech_ended_ms !== null);
+  if (!timed.length) return h("p", { class: "quiet" }, "No reply was timed.");
+  const columns = [["turn", "Turn"], ["response_ms", "Response"], ["wait", "End sure after"], ["queue_ms", "Queue"], ["encode_ms", "Encode"], ["first_token_ms", "First token"], ["first_audio_ms", "First audio"], ["completion_tokens", "Tokens"]];
+  const value = (turn, name) => {
+    if (name === "turn" || name === "completion_tokens") return String(turn[name]);
+    if (name === "wait") return milliseconds(turn.released_ms - turn.speech_ended_ms);
+    return milliseconds(turn[name]);
+  };
+  return h("div", {}, waterfall(timed),
+    h("details", {}, h("summary", {}, "The same in numbers"), h("div", { class: "scroll" }, h("table", {},
+      h("thead", {}, h("tr", {}, columns.map(([, title]) => h("th", { scope: "col" }, title)))),
+      h("tbody", {}, timed.map((turn) => h("tr", {}, columns.map(([name]) => h("td", {}, value(turn, name))))))))));
+}
