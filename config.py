@@ -174,7 +174,24 @@ class Settings(BaseSettings):
     # --- VICIdial ---
     vicidial_url: str = Field("", description="https://dialer (agc and vicidial below)")
     vicidial_user: str = Field("", description="API user")
-    vicidial_password: SecretStr = Field(SecretStr(""), description="its password")
+    vicidial_password: SecretStr = Field(
+        SecretStr(""), description="its password: letters, digits, - and _"
+    )
+    vicidial_agent_user: str = Field(
+        "", description="the remote agent's User ID Start: whose lines the bot answers"
+    )
+    vicidial_lines: int = Field(
+        1, ge=1, le=255, description="its Number of Lines; asked when a call has no id"
+    )
+    vicidial_timeout_s: float = Field(
+        3.0, ge=0.5, le=10, description="longest wait for one answer"
+    )
+    vicidial_ca: Path | None = Field(
+        None, description="PEM file, when the dialer's certificate is your own"
+    )
+    vicidial_phrases: str = Field(
+        "", description="answers of a translated VICIdial: reason=phrase, comma list"
+    )
 
     @field_validator("language")
     @classmethod
@@ -318,6 +335,8 @@ def _cross_checks(settings: Settings) -> list[str]:
         problems.append(
             "ULTRAVOX_VICIDIAL_URL needs ULTRAVOX_VICIDIAL_USER and _PASSWORD"
         )
+    if settings.vicidial_url and not settings.vicidial_agent_user:
+        problems.append("ULTRAVOX_VICIDIAL_URL needs ULTRAVOX_VICIDIAL_AGENT_USER")
     ports = [settings.port, settings.agi_port, settings.audiosocket_port]
     taken = [port for port in ports if port and ports.count(port) > 1]
     if taken:

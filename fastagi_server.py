@@ -34,6 +34,10 @@ from agi_handlers.phone import Phone
 from agi_handlers.recording import FOLDER as RECORDINGS
 from agi_handlers.recording import RecordingOptions, RecordingStore
 from agi_handlers.sidecar import Sidecar, SidecarOptions, sidecar_command
+from agi_handlers.vicidial.call_control import CallControlOptions
+from agi_handlers.vicidial.client import VicidialOptions, VicidialOptionsInvalid
+from agi_handlers.vicidial.responses import Vocabulary
+from agi_handlers.vicidial.service import open_vicidial
 from config import ConfigError, Settings, comma_list, load
 from model.audio.prompts import Prompt, PromptUnusable, load_prompts
 from model.client import HeartbeatSender, RemoteSpeechService, SpeechClientOptions
@@ -77,6 +81,10 @@ def main(argv: list[str] | None = None) -> int:
         prompts = load_prompts(settings.sounds_dir)
     except PromptUnusable as exc:
         problems.append(str(exc))
+    try:
+        _vicidial_options(settings)
+    except VicidialOptionsInvalid as exc:
+        problems.append(f"ULTRAVOX_VICIDIAL_…: {exc}")
     if problems:
         for problem in problems:
             print(f"fastagi_server: {problem}", file=sys.stderr)
@@ -134,6 +142,13 @@ async def _serve(settings: Settings, persona: _Persona) -> None:
             settings.api_key.get_secret_value(),
         )
         work = [phone.watch_speech(), heartbeat.run()]
+        vicidial = _vicidial_options(settings)
+        if vicidial is not None:
+            control = _call_control_options(settings)
+            phone.vicidial = await stack.enter_async_context(
+                open_vicidial(vicidial, control, settings.data_dir)
+            )
+            work.append(phone.vicidial.run())
         if sidecar is not None:
             work.append(sidecar.run())
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
@@ -175,6 +190,32 @@ def _leg_options(settings: Settings) -> LegOptions:
         shared_dir=settings.shared_dir,
         exchange_dir=settings.data_dir / "exchange",
         asterisk_dir=settings.asterisk_dir,
+    )
+
+
+def _vicidial_options(settings: Settings) -> VicidialOptions | None:
+    """None: there is no VICIdial.  Raises VicidialOptionsInvalid."""
+    if not settings.vicidial_url:
+        return None
+    try:
+        vocabulary = Vocabulary.parse(comma_list(settings.vicidial_phrases))
+    except ValueError as exc:
+        raise VicidialOptionsInvalid(f"PHRASES: {exc}") from exc
+    return VicidialOptions(
+        url=settings.vicidial_url,
+        user=settings.vicidial_user,
+        password=settings.vicidial_password.get_secret_value(),
+        timeout_s=settings.vicidial_timeout_s,
+        ca_file=settings.vicidial_ca,
+        vocabulary=vocabulary,
+    )
+
+
+def _call_control_options(settings: Settings) -> CallControlOptions:
+    return CallControlOptions(
+        agent_user=settings.vicidial_agent_user,
+        num_lines=settings.vicidial_lines,
+        ending_timeout_s=settings.vicidial_timeout_s,
     )
 
 

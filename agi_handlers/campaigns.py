@@ -24,7 +24,12 @@ from pydantic import (
 from agi_handlers.conversation.turn_taking import PhraseName
 from agi_handlers.errors import TelephonyError
 from agi_handlers.vicidial.api_text import is_status
-from agi_handlers.vicidial.lead import unknown_placeholders
+from agi_handlers.vicidial.lead import (
+    Lead,
+    fill_instructions,
+    fill_phrase,
+    unknown_placeholders,
+)
 
 DEFAULT_CAMPAIGN = "default"
 KNOWN_ACTIONS = ("transfer", "hangup", "dnc", "callback", "disposition", "note")
@@ -185,6 +190,19 @@ class Campaign(_Table):
             if unknown:
                 raise ValueError(f"no lead has a field {{{unknown[0]}}}")
         return self
+
+    def for_lead(self, lead: Lead) -> Campaign:
+        """The same with the lead's fields in instructions and phrases."""
+        phrases = {
+            # a phrase that was nothing but a missing value is the usual one
+            name: fill_phrase(text, lead) or Phrases.model_fields[name].default
+            for name, text in self.phrases.as_mapping().items()
+        }
+        filled = {
+            "instructions": fill_instructions(self.instructions, lead),
+            "phrases": self.phrases.model_copy(update=dict(phrases.items())),
+        }
+        return self.model_copy(update=filled)
 
     def target_of(self, destination: str) -> str | None:
         """The dialplan target for a destination's name; None: not allowed."""

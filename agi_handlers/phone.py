@@ -17,6 +17,7 @@ from agi_handlers.conversation.turn_taking import TurnTakingOptions
 from agi_handlers.dialplan_variables import BotStatus
 from agi_handlers.recording import RecordingStore
 from agi_handlers.records.rows import CallRow
+from agi_handlers.vicidial.service import Vicidial
 from config import Settings
 from model.audio.prompts import Prompt
 from model.client import Heartbeat
@@ -43,6 +44,8 @@ class Phone:
     records: CallRecords | None = None
     """None: nothing is kept of calls."""
     recordings: RecordingStore | None = None
+    vicidial: Vicidial | None = None
+    """None: the calls are not VICIdial's."""
     started_s: float = field(default_factory=time.monotonic)
     speech_status: SpeechStatus = field(
         default_factory=lambda: SpeechStatus(False, "", "remote", detail="starting")
@@ -139,6 +142,7 @@ class Phone:
             no_input_ms=round(no_input_s * 1000),
             max_reprompts=rules.max_reprompts,
             max_call_ms=round(max_call_s * 1000),
+            opt_out_key=rules.opt_out_key,
             first_audio_timeout_ms=round(settings.first_audio_timeout_s * 1000),
         )
 

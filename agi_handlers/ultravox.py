@@ -36,6 +36,9 @@ from agi_handlers.errors import (
 from agi_handlers.phone import Phone
 from agi_handlers.recording import RecordedLeg, RecordingStore
 from agi_handlers.records.rows import CallRow
+from agi_handlers.vicidial.call_control import VicidialCall
+from agi_handlers.vicidial.endings import for_dialplan
+from agi_handlers.vicidial.lead import NO_LEAD
 from model.errors import SpeechError, SpeechOverloaded
 from model.speech import SessionOptions, SpeechSession
 from model.vad.listener import CallerEar
@@ -107,7 +110,6 @@ async def _take(
 ) -> None:
     loop = asyncio.get_running_loop()
     started_s = loop.time()
-    call_id, error = record.call_id, ""
     logger.info(
         "call_started",
         extra=fields(
@@ -117,10 +119,47 @@ async def _take(
             peer=agi.peer,
         ),
     )
+    async with AsyncExitStack() as stack:
+        line: VicidialCall | None = None
+        if phone.vicidial is not None:
+            opening = phone.vicidial.open_call(request, campaign, record.call_id)
+            line = await stack.enter_async_context(opening)
+        filled = campaign.for_lead(line.lead if line is not None else NO_LEAD)
+        outcome, error = await _try_to_talk(phone, agi, filled, record, media, line)
+        if line is not None:
+            outcome = await line.end(outcome, agi)
+        else:
+            outcome = for_dialplan(outcome)
+    record.ended(outcome, error)
+    await report(agi, outcome)
+    CALLS.labels(outcome=outcome.status).inc()
+    logger.info(
+        "call_ended",
+        extra=fields(
+            status=outcome.status,
+            reason=outcome.reason,
+            disposition=outcome.disposition,
+            transfer_to=outcome.transfer_to,
+            seconds=round(loop.time() - started_s, 1),
+        ),
+    )
+
+
+async def _try_to_talk(
+    phone: Phone,
+    agi: AgiConnection,
+    campaign: Campaign,
+    record: CallRecord,
+    media: LegName | None,
+    line: VicidialCall | None,
+) -> tuple[CallOutcome, str]:
+    """How the talk ended, whatever ended it, and the fault if there was one."""
+    error = ""
+    set_call_id = commands.set_variable(variables.BOT_CALL_ID, record.call_id)
     try:
-        await agi.execute(commands.set_variable(variables.BOT_CALL_ID, call_id))
+        await agi.execute(set_call_id)
         async with asyncio.timeout(_longest_s(phone, campaign)):
-            outcome = await _talk(phone, agi, campaign, record, media)
+            outcome = await _talk(phone, agi, campaign, record, media, line)
     except SpeechOverloaded as exc:
         outcome = CallOutcome("refused", exc.code)
     except SpeechError as exc:
@@ -137,19 +176,7 @@ async def _take(
         phone.last_error = error = "a call was stuck"
         logger.error("call_stuck")
         outcome = CallOutcome("failed", "stuck")
-    record.ended(outcome, error)
-    await report(agi, outcome)
-    CALLS.labels(outcome=outcome.status).inc()
-    logger.info(
-        "call_ended",
-        extra=fields(
-            status=outcome.status,
-            reason=outcome.reason,
-            disposition=outcome.disposition,
-            transfer_to=outcome.transfer_to,
-            seconds=round(loop.time() - started_s, 1),
-        ),
-    )
+    return outcome, error
 
 
 async def _talk(
@@ -158,6 +185,7 @@ async def _talk(
     campaign: Campaign,
     record: CallRecord,
     media: LegName | None,
+    line: VicidialCall | None,
 ) -> CallOutcome:
     """Open dialogue and audio, hold the conversation."""
     settings = phone.settings
@@ -173,7 +201,7 @@ async def _talk(
     )
     # the dialogue first: a call that cannot be answered is not picked up
     async with phone.speech.open_session(options) as session:
-        return await hold(phone, agi, campaign, record, media, session)
+        return await hold(phone, agi, campaign, record, media, session, line)
 
 
 async def hold(
@@ -183,6 +211,7 @@ async def hold(
     record: CallRecord,
     media: LegName | None,
     session: SpeechSession,
+    line: VicidialCall | None = None,
 ) -> CallOutcome:
     """A conversation over this AGI channel with whatever answers as `session`."""
     async with AsyncExitStack() as stack:
@@ -202,6 +231,7 @@ async def hold(
             phrases=campaign.phrases.as_mapping(),
             prompts=phone.prompts,
             target_of=campaign.target_of,
+            record_opt_out=line.opt_out if line is not None else None,
             notes=CallNotes(record.call_id, record.sink),
         )
         call = Call(parts, TurnTaking(phone.turn_taking_options(campaign)))

@@ -62,6 +62,7 @@ def test_file_that_is_no_toml_is_one_clear_line(tmp_path: Path) -> None:
         ({"ULTRAVOX_ENGINE": "openai"}, "needs ULTRAVOX_ENGINE_URL"),
         ({"ULTRAVOX_TLS_KEY": "/k.pem"}, "needed together"),
         ({"ULTRAVOX_VICIDIAL_URL": "http://d"}, "needs ULTRAVOX_VICIDIAL_USER"),
+        ({"ULTRAVOX_VICIDIAL_URL": "http://d"}, "needs ULTRAVOX_VICIDIAL_AGENT_USER"),
         ({"ULTRAVOX_AGI_PORT": "9092"}, "port 9092 is set for two listeners"),
         ({"ULTRAVOX_AUDIOSOCKET_ADVERTISE": "a,b"}, "without spaces or commas"),
         ({"ULTRAVOX_ASTERISK_DIR": "/tmp;rm"}, "absolute path"),

@@ -96,6 +96,7 @@ class VicidialOptions:
         problem = password_problem(self.password)
         if problem is not None:
             raise VicidialOptionsInvalid(f"the API password {problem}")
+        _tls(self)
         is_plain = self.source.isascii() and self.source.isalnum()
         if not is_plain or not 2 <= len(self.source) <= 20:
             raise VicidialOptionsInvalid("the source must be 2 to 20 letters or digits")

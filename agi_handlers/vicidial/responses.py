@@ -96,6 +96,28 @@ class Vocabulary:
     )
     """A part of the translated phrase -> what it means; asked before the English."""
 
+    @classmethod
+    def parse(cls, entries: Sequence[str]) -> Vocabulary:
+        """From `no_active_call=kein aktiver Anruf`, `error=FEHLER` ….
+
+        Raises:
+            ValueError: an entry without a known name; the message says which.
+        """
+        words: dict[str, str] = {}
+        translations: dict[str, Refusal] = {}
+        for entry in entries:
+            name, equals, phrase = (part.strip() for part in entry.partition("="))
+            if not equals or not phrase:
+                raise ValueError(f"{entry!r}: name=phrase is wanted")
+            if name in ("success", "error", "notice"):
+                words[name] = phrase
+            elif name in set(Refusal):
+                translations[phrase] = Refusal(name)
+            else:
+                known = ", ".join(("success", "error", "notice", *Refusal))
+                raise ValueError(f"{name!r} is none of {known}")
+        return cls(**words, translations=MappingProxyType(translations))
+
     def reason_of(self, phrase: str) -> Refusal:
         lowered = phrase.casefold()
         for part, reason in self.translations.items():

@@ -247,3 +247,12 @@ def _error_of(
     except VicidialError as exc:
         return str(exc)
     return ""
+
+
+def test_vocabulary_is_read_from_the_setting() -> None:
+    words = Vocabulary.parse(["error=FEHLER", "no_active_call=kein aktiver Anruf"])
+    assert words.error == "FEHLER"
+    assert words.reason_of("Kein aktiver Anruf da") is Refusal.NO_ACTIVE_CALL
+    for wrong in ("nonsense=x", "error", "error="):
+        with pytest.raises(ValueError, match=r"wanted|none of"):
+            Vocabulary.parse([wrong])
