@@ -98,6 +98,9 @@ class Rules(_Table):
     max_reprompts: int = Field(default=2, ge=0, le=10)
     max_call_s: float | None = Field(default=None, ge=10, le=86_400)
     actions: tuple[str, ...] = ("transfer", "hangup")
+    transcribe: bool = True
+    """Have the model write down what callers say: for the record, and to hear "give me
+    a person" and "stop calling me" whatever the model makes of them."""
     opt_out_key: Annotated[str, Field(pattern=r"^[1-9*]?$")] = ""
 
     @field_validator("actions")

@@ -198,6 +198,7 @@ async def _talk(
         max_new_tokens=campaign.max_new_tokens or settings.max_new_tokens,
         temperature=campaign.temperature,
         actions=campaign.rules.actions,
+        transcribe=campaign.rules.transcribe,
     )
     # the dialogue first: a call that cannot be answered is not picked up
     async with phone.speech.open_session(options) as session:
@@ -231,6 +232,7 @@ async def hold(
             phrases=campaign.phrases.as_mapping(),
             prompts=phone.prompts,
             target_of=campaign.target_of,
+            language=campaign.language or phone.settings.language,
             record_opt_out=line.opt_out if line is not None else None,
             notes=CallNotes(record.call_id, record.sink),
         )

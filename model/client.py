@@ -213,7 +213,13 @@ class RemoteSpeechService:
         except BaseException:
             await connection.close()
             raise
-        return RemoteSession(url, connection, decoder, self._options)
+        return RemoteSession(
+            url,
+            connection,
+            decoder,
+            self._options,
+            transcribes=options.transcribe,
+        )
 
 
 def _live_url(url: str) -> str:

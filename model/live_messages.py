@@ -7,7 +7,7 @@ size: pcm16, mono, at the rate they or `start` name.
     client            fields (= default)
     start             call_id, instructions, campaign="default", language="en-us",
                       voice="", rate_hz=8000, max_new_tokens=150, temperature=0.0,
-                      actions=[], protocol=1; the first message, once
+                      actions=[], transcribe=false, protocol=1; the first message, once
     utterance         turn, n_bytes, rate_hz=8000, started_ms=0, ended_ms=0; then audio
     text              turn, text: a user turn that was typed
     say               turn, text: speak this, without asking the model
@@ -26,6 +26,8 @@ size: pcm16, mono, at the rate they or `start` name.
     action            turn, name, argument
     done              turn, text, finish_reason, usage, timings,
                       end_of_turn_probability
+    transcript        turn, text: what the user said; after done, if start asked for
+                      it
     error             turn (null: the whole dialogue), code, message, field
 
 Unknown fields are ignored, so that either side may be newer.  Anything else that isn't
@@ -47,6 +49,7 @@ from model.speech import (
     ReplyDone,
     ReplyText,
     SessionOptions,
+    Transcript,
     TypedTurn,
     Utterance,
     WeightsKind,
@@ -160,7 +163,7 @@ class LiveError:
 
 
 ServerMessage: TypeAlias = (
-    Ready | ReplyText | ReplyAudio | ReplyAction | ReplyDone | LiveError
+    Ready | ReplyText | ReplyAudio | ReplyAction | ReplyDone | Transcript | LiveError
 )
 Wire: TypeAlias = str | bytes
 """A text message or a binary message of the WebSocket."""

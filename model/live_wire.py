@@ -44,6 +44,7 @@ from model.speech import (
     ReplyText,
     SessionOptions,
     Timings,
+    Transcript,
     TypedTurn,
     Usage,
     Utterance,
@@ -63,6 +64,7 @@ class _StartFields:
     max_new_tokens: Annotated[int, Meta(ge=1, le=4096)] = 150
     temperature: Annotated[float, Meta(ge=0.0, le=2.0)] = 0.0
     actions: tuple[Annotated[str, Meta(max_length=64)], ...] = ()
+    transcribe: bool = False
     protocol: Literal[1] = 1
 
 
@@ -131,6 +133,7 @@ _SERVER_FIELDS: Final[Mapping[str, type]] = {
     "audio": _AudioFields,
     "action": _ActionFields,
     "done": _DoneFields,
+    "transcript": Transcript,
     "error": LiveError,
 }
 
@@ -206,7 +209,7 @@ class ServerMessages:
                 return ReplyAction(turn, name, argument)
             case _DoneFields(turn, text, reason, usage, timings, probability):
                 return ReplyDone(turn, text, reason, usage, timings, probability)
-            case Ready() | LiveError() as message:
+            case Ready() | LiveError() | Transcript() as message:
                 return message
             case other:
                 raise AssertionError(other)
@@ -262,6 +265,8 @@ def encode_server(message: ServerMessage) -> list[Wire]:
             return [_json("action", asdict(message))]
         case ReplyDone():
             return [_json("done", asdict(message))]
+        case Transcript():
+            return [_json("transcript", asdict(message))]
         case LiveError():
             return [_json("error", asdict(message))]
     assert_never(message)

@@ -36,11 +36,13 @@ from model.speech import (
     ReplyText,
     SessionOptions,
     Timings,
+    Transcript,
     TypedTurn,
     Usage,
     UserTurn,
 )
 from model.spoken_reply import SpokenReply
+from model.transcription import can_transcribe, transcribe
 from model.tts.speaker import Speaker
 from model.tts.voice import Voice
 from model.ultravox.clip import AudioClip
@@ -202,6 +204,19 @@ class LocalSession:
             finally:
                 made.history.token_ids = tuple(tokens.token_ids)
             await made.stream.put(_done(turn, made, tokens))
+        if self._options.transcribe:
+            await self._write_down(turn, made)
+
+    async def _write_down(self, turn: int, made: _OpenTurn) -> None:
+        """The caller's words, behind the reply; typed turns have none to add."""
+        clips = [part for part in made.history.user if isinstance(part, AudioClip)]
+        if not clips:
+            return
+        text = ""
+        if can_transcribe(self._engine):
+            request_id = f"{self._options.call_id}/{turn}/transcript"
+            text = await transcribe(self._engine, clips[0], request_id)
+        await made.stream.put(Transcript(turn, text))
 
     async def _recite(self, text: str, turn: int, made: _OpenTurn) -> None:
         """Speak a given text."""

@@ -42,7 +42,7 @@ from model.live_messages import (
 )
 from model.live_wire import ServerMessages, encode_client
 from model.reply_stream import ReplyStream
-from model.speech import ReplyDone, ReplyEvent, UserTurn
+from model.speech import ReplyDone, ReplyEvent, Transcript, UserTurn, Utterance
 from telemetry import fields
 
 logger = logging.getLogger(__name__)
@@ -86,12 +86,19 @@ class RemoteSession:
         connection: ClientConnection,
         decoder: ServerMessages,
         options: SpeechClientOptions,
+        *,
+        transcribes: bool = False,
     ) -> None:
-        """`decoder` has seen everything up to `ready`; `url` is the sidecar's."""
+        """`decoder` has seen everything up to `ready`; `url` is the sidecar's.
+
+        transcribes: a Transcript follows each reply to speech.
+        """
         self.url = url
         self._connection = connection
         self._decoder = decoder
         self._options = options
+        self._transcribes = transcribes
+        self._awaits_transcript: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._streams: dict[int, ReplyStream] = {}
         self._last_turn = -1
@@ -153,12 +160,20 @@ class RemoteSession:
             raise self._lost
         self._last_turn = turn
         stream = self._streams[turn] = ReplyStream(self._options.max_buffered_bytes)
+        if self._transcribes and _is_speech(message):
+            self._awaits_transcript.add(turn)
         self._send(message)
+        is_done = False
         try:
-            timeout_s = self._options.first_event_timeout_s
+            timeout_s: float | None = self._options.first_event_timeout_s
             while (event := await stream.get(timeout_s)) is not None:
                 yield event
-                timeout_s = self._options.inter_event_timeout_s
+                is_done = is_done or isinstance(event, ReplyDone)
+                # the transcript comes when there is time for it
+                timeout_s = None if is_done else self._options.inter_event_timeout_s
+        except SpeechError:
+            if not is_done:  # else the reply is whole: only its transcript is missing
+                raise
         finally:
             # A stream that ended has left the table: nothing is there to cancel.
             if self._drop(turn):
@@ -206,13 +221,18 @@ class RemoteSession:
         if stream is None:
             return  # cancelled meanwhile: what was under way is of no use
         await stream.put(event)
-        if isinstance(event, ReplyDone):
+        awaited = event.turn in self._awaits_transcript
+        if isinstance(event, Transcript) or (
+            isinstance(event, ReplyDone) and not awaited
+        ):
             self._streams.pop(event.turn, None)
+            self._awaits_transcript.discard(event.turn)
             stream.end()
 
     def _drop(self, turn: int) -> bool:
         """Close the turn's stream; whether the server may still be at it."""
         stream = self._streams.pop(turn, None)
+        self._awaits_transcript.discard(turn)
         if stream is not None:
             stream.close()
         return stream is not None
@@ -233,6 +253,10 @@ class RemoteSession:
         for stream in self._streams.values():
             stream.end(error)
         self._streams.clear()
+
+
+def _is_speech(message: UserTurnSent | Say) -> bool:
+    return isinstance(message, UserTurnSent) and isinstance(message.user, Utterance)
 
 
 _ERRORS: Final[tuple[type[SpeechError], ...]] = (

@@ -39,6 +39,8 @@ class SessionOptions:
     """0 is greedy: on the phone the same question gets the same answer."""
     actions: tuple[str, ...] = ()
     """In-band actions the campaign allows, e.g. ("transfer", "hangup")."""
+    transcribe: bool = False
+    """After each reply, what the caller said as text: see `Transcript`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,19 @@ class ReplyDone:
     """How sure the model was that the caller had finished; None: not known."""
 
 
-ReplyEvent: TypeAlias = ReplyText | ReplyAudio | ReplyAction | ReplyDone
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What the caller said, written down by the same model behind the reply.
+
+    Comes after ReplyDone, as the reply's last event, when the session asked for
+    transcripts; empty when nothing could be made out.
+    """
+
+    turn: int
+    text: str
+
+
+ReplyEvent: TypeAlias = ReplyText | ReplyAudio | ReplyAction | ReplyDone | Transcript
 
 
 class SpeechSession(Protocol):

@@ -47,6 +47,7 @@ from agi_handlers.conversation.turn_taking import (
     Think,
     TurnTaking,
 )
+from agi_handlers.conversation.wishes import wish_in
 from agi_handlers.records.rows import TurnFate
 from model.audio.frames import RATE_HZ, SAMPLES_PER_MS
 from model.audio.prompts import Prompt
@@ -58,6 +59,7 @@ from model.speech import (
     ReplyEvent,
     ReplyText,
     SpeechSession,
+    Transcript,
     UserTurn,
     Utterance,
 )
@@ -121,6 +123,7 @@ class CallParts:
     """A destination's name as the model said it -> the dialplan's; None: unknown."""
     record_opt_out: Callable[[], Awaitable[None]] | None = None
     """Writes down that the caller wants no more calls; None: nobody to tell."""
+    language: str = "en-us"
     notes: CallNotes = field(default_factory=CallNotes)
     """Takes down what happens; by itself it keeps nothing."""
 
@@ -437,8 +440,20 @@ class Call:
                 if speaking.is_reply:
                     self._note_done(speaking, event)
                 self._act(machine.on_reply_done(self._now_ms(), turn))
+            case Transcript(text=text):
+                self._heard_words(turn, text)
             case _:
                 assert_never(event)
+
+    def _heard_words(self, turn: int, text: str) -> None:
+        """What the caller said is known as text."""
+        self._parts.notes.words(turn, text)
+        wish = wish_in(text, self._parts.language)
+        if wish is None:
+            return
+        logger.info("wish_heard", extra=fields(turn=turn, wish=wish))
+        self._parts.notes.happened(self._now_ms(), "wish", wish, "", turn)
+        self._act(self._machine.on_caller_wish(self._now_ms(), wish, self._heard_ms()))
 
     def _note_first_audio(self, speaking: _Speaking) -> None:
         if speaking.speech_ended_s is None:

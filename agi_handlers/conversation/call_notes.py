@@ -77,6 +77,13 @@ class CallNotes:
         note.row = replace(note.row, released_ms=at_ms, speech_ended_ms=speech_ended_ms)
         self._sink(note.row)
 
+    def words(self, turn: int, text: str) -> None:
+        """What the caller said is known as text."""
+        if (note := self._open.get(turn)) is None or note.row.said_kind != "speech":
+            return
+        note.row = replace(note.row, said_text=text[:_MAX_TEXT_CHARS])
+        self._sink(note.row)
+
     def text(self, turn: int, text: str) -> None:
         """The reply goes on, as the model writes it."""
         if (note := self._open.get(turn)) is None or note.row.source == "phrase":

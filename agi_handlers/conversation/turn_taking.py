@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from agi_handlers.conversation.outcome import CallOutcome
+from agi_handlers.conversation.wishes import Wish
 from model.speech import TypedTurn, UserTurn, Utterance
 
 PhraseName: TypeAlias = Literal[
@@ -296,7 +297,7 @@ class TurnTaking:
         if key == self._options.person_key and not self._keys:
             return actions + self._transfer("", "person_key", at_ms)
         if key == self._options.opt_out_key and not self._keys:
-            return actions + self._opted_out(at_ms)
+            return actions + self._opted_out(at_ms, "opt_out_key")
         if key == "#":
             return actions + self._flush_keys(at_ms)
         self._keys += key
@@ -305,6 +306,21 @@ class TurnTaking:
             self._listening_since_ms = at_ms
             actions.append(Listen())
         return actions
+
+    def on_caller_wish(self, at_ms: int, wish: Wish, heard_ms: int) -> list[Action]:
+        """The caller's own words ask for what needs nobody's consent."""
+        if self._is_finished:
+            return []
+        speech = self._speech
+        if self._is_ending or (speech is not None and speech.then is not None):
+            # the talk ends already, as he wished or not; an opt-out still counts
+            return self._record_opt_out() if wish == "opt_out" else []
+        actions: list[Action] = []
+        if speech is not None and speech.has_audio:
+            actions += self._interrupt(speech, heard_ms)
+        if wish == "opt_out":
+            return actions + self._opted_out(at_ms, "opt_out_words")
+        return actions + self._transfer("", "person_words", at_ms)
 
     def on_reply_audio(self, at_ms: int, turn: int) -> list[Action]:
         """The first audio of a speech has been queued for the caller."""
@@ -581,8 +597,8 @@ class TurnTaking:
         self._is_opt_out, self._disposition = True, "DNC"
         return [RecordOptOut()]
 
-    def _opted_out(self, at_ms: int) -> list[Action]:
-        then = CallOutcome("completed", "opt_out_key")
+    def _opted_out(self, at_ms: int, reason: str) -> list[Action]:
+        then = CallOutcome("completed", reason)
         actions = self._record_opt_out() + self._drop_speech()
         return actions + self._say("opted_out", at_ms, then=then)
 

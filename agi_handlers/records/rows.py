@@ -20,7 +20,7 @@ TurnFate: TypeAlias = Literal[
     "failed",  # could not be made
 ]
 EventKind: TypeAlias = Literal[
-    "barge_in", "action", "key", "prompt", "error", "leg_closed"
+    "barge_in", "action", "key", "prompt", "error", "leg_closed", "wish"
 ]
 
 

@@ -27,6 +27,7 @@ from model.speech import (
     ReplyDone,
     ReplyEvent,
     ReplyText,
+    Transcript,
     UserTurn,
 )
 
@@ -148,6 +149,8 @@ class Answer:
     action: tuple[str, str] | None = None
     error: SpeechError | None = None
     never: bool = False
+    transcript: str | None = None
+    transcript_after_s: float = 0.2
 
 
 @dataclass(slots=True)
@@ -179,6 +182,9 @@ class ScriptedSession:
             if answer.action is not None:
                 yield ReplyAction(turn, *answer.action)
             yield ReplyDone(turn, answer.text, "stop")
+            if answer.transcript is not None:
+                await asyncio.sleep(answer.transcript_after_s)
+                yield Transcript(turn, answer.transcript)
         finally:
             self.num_open -= 1
 

@@ -246,3 +246,34 @@ def test_opt_out_that_cannot_be_written_does_not_keep_the_caller_in_silence() ->
     )
     assert done.outcome.status == "completed"
     assert done.leg.played[-1][0] <= 7.2
+
+
+def test_asking_for_a_person_works_without_the_models_consent() -> None:
+    done = talk(
+        [Speaks(2.0, 3.0)],
+        [
+            Answer(
+                "I am sure I can help.",
+                speech_s=8.0,
+                transcript="I want to talk to a person",
+            )
+        ],
+        transfer={"default": "8600"},
+    )
+    assert done.outcome == CallOutcome("transfer", "person_words", "", "8600")
+    assert done.leg.played[1][1] - done.leg.played[1][0] < 1.5  # cut short
+
+
+def test_stop_calling_me_is_noted_and_ends_the_call() -> None:
+    done = talk([Speaks(2.0, 3.0)], [Answer(transcript="Stop calling me!")])
+    assert done.outcome.status == "completed"
+    assert done.outcome.reason == "opt_out_words"
+    assert done.outcome.disposition == "DNC"
+
+
+def test_transcript_without_a_wish_changes_nothing() -> None:
+    done = talk(
+        [Speaks(2.0, 3.0), HangsUp(9.0)], [Answer(transcript="are you open today")]
+    )
+    assert done.outcome.status == "caller_hung_up"
+    assert done.session.settled == [(1, None), (2, None)]
