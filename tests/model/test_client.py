@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,6 +48,7 @@ from model.speech import (
     ReplyEvent,
     ReplyText,
     SessionOptions,
+    Transcript,
     TypedTurn,
     Utterance,
 )
@@ -541,6 +543,63 @@ class TestStatus:
             RemoteSpeechService([nobody_there(), url]) as speech,
         ):
             assert (await speech.status()).is_ready
+
+
+class TestTranscripts:
+    WANTED = replace(OPTIONS, transcribe=True)
+    SPOKEN = Utterance(bytes(320), 8000)
+
+    @staticmethod
+    async def _answer(line: Peer) -> int:
+        await line.get_ready()
+        asked = await line.hear()
+        assert isinstance(asked, UserTurnSent)
+        await line.say(
+            ReplyText(asked.turn, "Yes."), ReplyDone(asked.turn, "Yes.", "stop")
+        )
+        return asked.turn
+
+    async def _hear(self, url: str) -> list[ReplyEvent]:
+        async with (
+            RemoteSpeechService([url], "", QUICK) as speech,
+            speech.open_session(self.WANTED) as session,
+            aclosing(session.reply(0, self.SPOKEN)) as events,
+        ):
+            return [event async for event in events]
+
+    async def test_one_comes_behind_the_reply_however_late(self) -> None:
+        async def play(line: Peer) -> None:
+            turn = await self._answer(line)
+            await asyncio.sleep(2 * QUICK.inter_event_timeout_s)
+            await line.say(Transcript(turn, "are you open"))
+
+        async with peer(play) as url:
+            heard = await self._hear(url)
+        assert heard[-1] == Transcript(0, "are you open")
+        assert isinstance(heard[-2], ReplyDone)
+
+    async def test_a_line_lost_before_it_leaves_the_reply_whole(self) -> None:
+        async def play(line: Peer) -> None:
+            await self._answer(line)
+            await line.connection.close()
+
+        async with peer(play) as url:
+            heard = await self._hear(url)
+        assert isinstance(heard[-1], ReplyDone)
+
+    async def test_an_engine_that_has_no_ears_sends_an_empty_one(self) -> None:
+        async with serving() as url:
+            heard = await self._hear(url)
+        assert heard[-1] == Transcript(0, "")
+
+    async def test_a_typed_turn_has_none(self) -> None:
+        async with (
+            serving() as url,
+            RemoteSpeechService([url]) as speech,
+            speech.open_session(self.WANTED) as session,
+        ):
+            heard = await hear(session)
+        assert isinstance(heard[-1], ReplyDone)
 
 
 def test_the_phone_half_gets_no_torch() -> None:

@@ -35,6 +35,7 @@ from model.speech import (
     ReplyText,
     SessionOptions,
     Timings,
+    Transcript,
     TypedTurn,
     Usage,
     Utterance,
@@ -87,6 +88,7 @@ CLIENT_MESSAGES: st.SearchStrategy[ClientMessage] = st.one_of(
 SERVER_MESSAGES: st.SearchStrategy[ServerMessage] = st.one_of(
     st.builds(Ready, TEXT, st.sampled_from(["random", "demo", "published"]), RATES),
     st.builds(ReplyText, TURNS, TEXT),
+    st.builds(Transcript, TURNS, TEXT),
     st.builds(ReplyAudio, TURNS, st.integers(0, 99), TEXT, PCM16),
     st.builds(ReplyAction, TURNS, NAMES, TEXT),
     st.builds(
