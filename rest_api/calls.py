@@ -102,7 +102,7 @@ def search(
     """Calls, newest first.  `next_cursor` leads to the next page, null at the end.
 
     `number`: a caller's whole number, or its last digits as far as records show them.
-    `text`: in what the bot said; or a call id or uniqueid, whole.
+    `text`: in what the bot or the caller said; or a call id or uniqueid, whole.
     """
     query = CallQuery(
         number=number,

@@ -82,7 +82,8 @@ class CallNotes:
         if (note := self._open.get(turn)) is None or note.row.said_kind != "speech":
             return
         note.row = replace(note.row, said_text=text[:_MAX_TEXT_CHARS])
-        self._sink(note.row)
+        if note.row.released_ms is not None:
+            self._sink(note.row)
 
     def text(self, turn: int, text: str) -> None:
         """The reply goes on, as the model writes it."""

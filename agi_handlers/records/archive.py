@@ -60,7 +60,7 @@ class CallQuery:
     status: str = ""
     disposition: str = ""
     text: str = ""
-    """In what the bot said; or a call id or uniqueid, whole."""
+    """In what the bot or the caller said; or a call id or uniqueid, whole."""
     since_at: float | None = None
     until_at: float | None = None
     limit: int = 50
@@ -214,10 +214,9 @@ class CallArchive:
             add(
                 "(call_id = ? OR uniqueid = ? OR EXISTS (SELECT 1 FROM turns"
                 " WHERE turns.call_id = calls.call_id AND source = 'reply'"
-                " AND reply_text LIKE ? ESCAPE '\\'))",
-                query.text,
-                query.text,
-                pattern,
+                " AND (reply_text LIKE ? ESCAPE '\\'"
+                " OR said_text LIKE ? ESCAPE '\\')))",
+                *(query.text, query.text, pattern, pattern),
             )
         return where, arguments
 

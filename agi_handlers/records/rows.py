@@ -72,7 +72,7 @@ class TurnRow:
     said_ms: int = 0
     """Length of the caller's utterance."""
     said_text: str = ""
-    """Typed keys, each as `*`."""
+    """The caller's words as the model wrote them down; typed keys, each as `*`."""
     speech_ended_ms: int | None = None
     asked_ms: int = 0
     released_ms: int | None = None

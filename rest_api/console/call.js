@@ -8,6 +8,7 @@ import { waterfall } from "./charts.js";
 
 const EVENTS = {
   barge_in: () => "the caller interrupted",
+  wish: (event) => `the caller's words were taken for a wish: ${event.name.replaceAll("_", " ")}`,
   action: (event) => `the bot asked for: ${event.name}${event.detail ? ` (${event.detail})` : ""}`,
   key: (event) => (event.count > 1 ? `${event.count} keys were pressed` : "a key was pressed"),
   prompt: (event) => `recorded prompt: ${event.name.replaceAll("_", " ")}`,
@@ -82,8 +83,9 @@ function together(events) {
 }
 
 function said(turn) {
-  const what = turn.said_kind === "keys" ? `pressed ${turn.said_text}` : `spoke for ${(turn.said_ms / 1000).toFixed(1)} s`;
-  return h("div", { class: "bubble by-caller" }, h("span", { class: "who" }, "Caller "), what);
+  const spoke = `spoke for ${(turn.said_ms / 1000).toFixed(1)} s`;
+  const what = turn.said_kind === "keys" ? [`pressed ${turn.said_text}`] : turn.said_text ? [turn.said_text, h("span", { class: "quiet" }, ` – ${spoke}`)] : [spoke];
+  return h("div", { class: "bubble by-caller" }, h("span", { class: "who" }, "Caller "), ...what);
 }
 
 function reply(turn) {

@@ -49,7 +49,7 @@ function filterForm(asked, campaigns) {
     text("number", "Caller's number", { inputmode: "tel", placeholder: "whole, or last digits" }),
     choice("campaign", "Campaign", [["", "all"], ...campaigns.map((name) => [name, name])]),
     choice("status", "Outcome", [["", "all"], ...Object.entries(OUTCOMES)]),
-    text("text", "Words or id", { placeholder: "said by the bot; call id" }),
+    text("text", "Words or id", { placeholder: "said by either; call id" }),
     text("since", "From", { type: "datetime-local" }),
     text("until", "Until", { type: "datetime-local" }),
     h("div", { class: "actions" }, h("button", {}, "Search"), h("button", { class: "plain", type: "reset" }, "Clear")),

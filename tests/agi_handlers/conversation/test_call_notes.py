@@ -87,6 +87,22 @@ def test_reply_to_half_a_sentence_leaves_no_trace() -> None:
     assert rows == []
 
 
+def test_words_of_half_a_sentence_leave_no_trace_either() -> None:
+    notes, rows = _notes()
+    notes.asked(2, 0, Utterance(bytes(160), 8000))
+    notes.words(2, "I would")
+    notes.sealed(2, 300, "dropped", 0)
+    assert rows == []
+
+
+def test_callers_words_stand_in_the_row() -> None:
+    notes, rows = _notes()
+    notes.asked(2, 0, Utterance(bytes(160), 8000))
+    notes.released(2, 10, 5)
+    notes.words(2, "When do you close?")
+    assert _turn(rows).said_text == "When do you close?"
+
+
 def test_keys_are_masked() -> None:
     notes, rows = _notes()
     notes.asked(2, 0, TypedTurn("4 0 2 1"))

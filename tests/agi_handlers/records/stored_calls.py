@@ -64,6 +64,7 @@ _REPLY = TurnRow(
     2,
     "reply",
     said_kind="speech",
+    said_text="When do you close?",
     said_ms=1400,
     speech_ended_ms=4000,
     asked_ms=4200,

@@ -38,6 +38,7 @@ def _found(data_dir: Path, query: CallQuery) -> list[str]:
         (CallQuery(text="open"), ["call-1"]),
         (CallQuery(text="OPEN"), ["call-1"]),
         (CallQuery(text="100%"), ["call-1"]),
+        (CallQuery(text="you close"), ["call-2", "call-1"]),
         (CallQuery(text="%"), ["call-1"]),
         (CallQuery(text="call-2"), ["call-2"]),
         (CallQuery(text="1700000000.1"), ["call-1"]),
