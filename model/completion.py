@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+import numpy as np
+
 from model.audio.pcm import Wave
 from model.engine.interface import ReplyEngine
 from model.engine.request import GenerationRequest, Priority
@@ -20,8 +22,13 @@ from model.ultravox.inputs import Dialogue
 AUDIO_MARK: Final = "<|audio|>"
 """Where the audio goes in a user turn's text; Ultravox's own placeholder."""
 
-MessagePart: TypeAlias = str | Wave
-"""Text, or audio at 16 kHz."""
+MessagePart: TypeAlias = str | Wave | AudioClip
+"""Text, or audio at 16 kHz; a clip keeps what the encoder made of it."""
+
+_TRANSCRIBE_BEFORE: Final = "Transcribe\n"
+"""What Ultravox models were trained with for this."""
+_TRANSCRIPT_TOKENS: Final = 400
+"""Two minutes of quick speech."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +80,30 @@ def complete(
     )
 
 
-def with_audio(messages: Sequence[ChatMessage], wave: Wave) -> list[ChatMessage]:
+def transcribe(
+    engine: ReplyEngine, clip: AudioClip, request_id: str = ""
+) -> TokenStream:
+    """Start writing down what a clip says.  Close the stream to cancel.
+
+    Raises:
+        As `complete` does; it goes behind every reply.
+    """
+    dialogue = engine.new_dialogue(None)
+    dialogue.append_user_parts([_TRANSCRIBE_BEFORE, clip])
+    return engine.submit(
+        GenerationRequest(
+            dialogue.prompt(),
+            priority=Priority.TRANSCRIPT,
+            max_new_tokens=_TRANSCRIPT_TOKENS,
+            temperature=0.0,
+            request_id=request_id,
+        )
+    )
+
+
+def with_audio(
+    messages: Sequence[ChatMessage], wave: Wave | AudioClip
+) -> list[ChatMessage]:
     """The conversation with audio as its last user turn.
 
     When the last message is the user's already, the audio goes where its text has the
@@ -92,7 +122,7 @@ def _append(dialogue: Dialogue, message: ChatMessage) -> None:
     if message.role == "user":
         dialogue.append_user_parts(
             [
-                part if isinstance(part, str) else AudioClip(part)
+                AudioClip(part) if isinstance(part, np.ndarray) else part
                 for part in message.parts
             ]
         )

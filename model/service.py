@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,8 +14,9 @@ from model.errors import SpeechOverloaded
 from model.local_session import LocalSession
 from model.speech import SessionOptions, SpeechStatus, WeightsKind
 from model.tts.open import TtsOptions, voice_for
-from model.tts.speaker import Speaker
+from model.tts.speaker import Speaker, SpeakerOptions, SpokenPiece
 from model.tts.synthesizer import SpeechSynthesizer
+from model.tts.voice import Voice
 
 _WEIGHTS: Final[dict[str, WeightsKind]] = {
     "random": "random",
@@ -52,6 +54,10 @@ class LocalSpeechService:
         self._speaker = speaker
         self._options = options or ServiceOptions()
         self._num_sessions = 0
+        # Replies that nobody waits for on the telephone are spoken one at a time and
+        # with little made ahead, so that a call's sentence is soon begun.
+        self._quiet_speaker = Speaker(synthesizer, options=SpeakerOptions(max_ahead=1))
+        self._quiet_turn = asyncio.Semaphore(1)
 
     @property
     def engine(self) -> ReplyEngine:
@@ -78,10 +84,7 @@ class LocalSpeechService:
         self._num_sessions += 1
         telemetry.SESSIONS_NOW.set(self._num_sessions)
         try:
-            voice = voice_for(
-                self._options.tts, language=options.language, name=options.voice
-            )
-            await self._synthesizer.check_voice(voice)
+            voice = await self.voice(language=options.language, name=options.voice)
             session = LocalSession(
                 self._engine,
                 self._speaker,
@@ -97,6 +100,30 @@ class LocalSpeechService:
         finally:
             self._num_sessions -= 1
             telemetry.SESSIONS_NOW.set(self._num_sessions)
+
+    async def voice(self, *, language: str = "", name: str = "") -> Voice:
+        """The voice for a language or by name; both empty: the default.
+
+        Raises:
+            VoiceUnknown: there is none such.
+        """
+        voice = voice_for(self._options.tts, language=language, name=name)
+        await self._synthesizer.check_voice(voice)
+        return voice
+
+    async def speak(
+        self, text: AsyncIterable[str], voice: Voice, *, rate_hz: int
+    ) -> AsyncGenerator[SpokenPiece]:
+        """A reply's speech for whoever is not on the telephone.
+
+        Raises:
+            SynthesisFailed, SynthesisOverloaded, and what the text raises.
+        """
+        async with self._quiet_turn:
+            speech = self._quiet_speaker.speak(text, voice, rate_hz=rate_hz)
+            async with aclosing(speech) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     async def status(self) -> SpeechStatus:
         """What this speech half is."""

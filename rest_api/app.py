@@ -12,8 +12,10 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from rest_api import calls, chat, docs, health, live, openai
+from rest_api.audio_bodies import AudioDecoding
 from rest_api.auth import ApiKeyGate, KeyRing
 from rest_api.console import pages as console
+from rest_api.conversations import Conversations, KeepingOptions
 from rest_api.errors import add_error_answers
 from rest_api.requests import BODY_TIMEOUT_S, MAX_BODY_BYTES, RequestEnvelope
 from rest_api.service_state import ServiceState
@@ -40,6 +42,8 @@ class AppOptions:
     """Web pages of these origins may call us; by default none."""
     max_body_bytes: int = MAX_BODY_BYTES
     body_timeout_s: float = BODY_TIMEOUT_S
+    keeping: KeepingOptions | None = None
+    """Of conversations that clients ask to have kept."""
     data_dir: Path | None = None
     """Where calls are kept; None: they are not served."""
 
@@ -56,6 +60,8 @@ def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAP
         redirect_slashes=False,
     )
     app.state.service = state
+    app.state.decoding = AudioDecoding()
+    app.state.conversations = Conversations(options.keeping)
     for router in (chat.router, openai.router, health.router, live.router, docs.router):
         app.include_router(router)
     app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
@@ -71,7 +77,7 @@ def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAP
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(options.cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key"],
             expose_headers=["X-Request-Id", "Retry-After"],
         )

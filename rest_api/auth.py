@@ -131,6 +131,7 @@ class ApiKeyGate:
         headers = Headers(scope=scope)
         name = self._name_of(headers)
         scope.setdefault("state", {})["is_trusted"] = True
+        scope["state"]["key_name"] = name or ""
         if name is not None or self._is_local(scope, headers):
             await self._app(scope, receive, send)
         elif scope["type"] == "http" and (

@@ -1,4 +1,4 @@
-"""REST chat: a conversation in, the bot's reply out, as text.
+"""REST chat: a conversation in, the bot's reply out, as text and speech.
 
 The three paths differ in what they ask for; the work is the same.  A client that goes
 away cancels its reply.
@@ -8,39 +8,61 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 
-from model.audio.pcm import Wave, wave_from_pcm16
-from model.audio.resample import resample
-from model.audio.wav import AudioLimits, read_audio
-from model.completion import ChatMessage, Sampling, complete, with_audio
-from model.errors import InvalidAudio
+from model.audio.frames import SAMPLE_BYTES
+from model.audio.g711 import alaw_encode, ulaw_encode
+from model.audio.wav import wav_from_pcm16
+from model.completion import ChatMessage, Sampling, with_audio
+from model.errors import InvalidAudio, SpeechError
 from model.service import LocalSpeechService
-from rest_api.errors import RequestRefused
+from model.ultravox.clip import AudioClip
+from rest_api.audio_bodies import AudioDecoding, decode_audio, read_encoded
+from rest_api.chat_bodies import (
+    audio_body,
+    read_audio_request,
+    read_json,
+    text_body,
+)
+from rest_api.conversations import Conversations, KeptConversation
+from rest_api.errors import RequestRefused, error_body
+from rest_api.event_stream import EventStream, event
+from rest_api.replies import (
+    ReplyMade,
+    ReplyPart,
+    ReplySpeech,
+    ReplyText,
+    SpeechWanted,
+    make_reply,
+)
 from rest_api.schemas import (
+    AudioAnswer,
     AudioChat,
+    AudioFormat,
     ChatAnswer,
     ChatData,
     ChatTurn,
     Conversation,
     ErrorAnswer,
+    ReplyWishes,
     TextChat,
     TimingsAnswer,
     UsageAnswer,
 )
 from rest_api.service_state import ServiceState
 
-MODEL_RATE_HZ: Final = 16_000
 REPLY_TIMEOUT_S: Final = 120.0
 """A long reply on a CPU; after it the client is told, and the engine freed."""
-_LIMITS: Final = AudioLimits()
-_MIN_PCM16_S: Final = 0.02
-"""Less than one frame is no speech, and the encoder has no use for it."""
+_STREAM_GRACE_S: Final = 10.0
+"""For the last events of a reply that came just in time."""
+_MAX_AUDIO_S: Final = 600.0
+"""Of one request, earlier turns included: more than any context holds."""
 
 _T = TypeVar("_T")
 
@@ -48,10 +70,15 @@ _T = TypeVar("_T")
 def errors_documented() -> dict[int | str, dict[str, Any]]:
     """What a route that replies may answer instead, for the documentation."""
     meanings = {
-        400: "the body is not JSON",
+        400: "the body is not JSON, or not a form",
         401: "an API key is needed",
+        404: "there is no such conversation",
+        408: "the body took too long",
+        409: "a reply in this conversation is under way",
         413: "the body is too large",
+        415: "the body is of another type",
         422: "a field, the audio or the conversation's length is wrong",
+        429: "too many requests: come back after Retry-After seconds",
         500: "the reply failed",
         503: "starting, stopping, or no room now: try again later",
         504: "the reply took too long",
@@ -73,171 +100,288 @@ def state_of(request: Request) -> ServiceState:
 
 State = Annotated[ServiceState, Depends(state_of)]
 
-
-@router.post("/chat/text")
-async def chat_text(body: TextChat, request: Request, state: State) -> ChatAnswer:
-    """Reply to a conversation in text."""
-    return await _answer(request, state, body, body.turns, None)
-
-
-@router.post("/chat/audio")
-async def chat_audio(body: AudioChat, request: Request, state: State) -> ChatAnswer:
-    """Reply to what is said in the audio."""
-    state.require()  # before any work on the audio
-    wave = await asyncio.to_thread(decode_audio, body.audio_base64, body.sampling_rate)
-    return await _answer(request, state, body, body.turns, wave)
-
-
-@router.post("/chat/conversation")
-async def chat_conversation(
-    body: Conversation, request: Request, state: State
-) -> ChatAnswer:
-    """Reply to a conversation, in text or with audio as its last user turn."""
-    if body.audio_base64 is not None:
-        state.require()
-        wave = await asyncio.to_thread(
-            decode_audio, body.audio_base64, body.sampling_rate
-        )
-        return await _answer(request, state, body, body.turns, wave)
-    if not body.turns or body.turns[-1].role != "user":
-        raise RequestRefused(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "the last turn must be the user's, or come as audio_base64",
-            code="invalid_request",
-            field="turns",
-        )
-    return await _answer(request, state, body, body.turns, None)
+_STREAMED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "model": ChatAnswer,
+        "content": {
+            "text/event-stream": {
+                "schema": {"type": "string"},
+                "example": (
+                    'event: text\ndata: {"text": "Hello"}\n\n'
+                    'event: done\ndata: {"success": true, "data": {}}\n\n'
+                ),
+            }
+        },
+        "description": "The reply: whole, or with stream in events",
+    }
+}
 
 
-def decode_audio(audio_base64: str, sampling_rate: int) -> Wave:
-    """Audio of a request at 16 kHz: a file if it is one, else bare pcm16.
-
-    Raises:
-        InvalidAudio: not base64, not audio, empty, too short or too long.
-    """
-    _, comma, data = audio_base64.partition(",")
-    if not (comma and audio_base64.startswith("data:")):
-        data = audio_base64
-    try:
-        encoded = base64.b64decode("".join(data.split()), validate=True)
-    except (binascii.Error, ValueError) as exc:
-        raise InvalidAudio("audio_base64 is not base64") from exc
-    if not encoded:
-        raise InvalidAudio("the audio is empty")
-    if is_audio_file(encoded):
-        wave = read_audio(encoded, rate_hz=MODEL_RATE_HZ, limits=_LIMITS)
-    else:
-        wave = _bare_samples(encoded, sampling_rate)
-    if len(wave) < _MIN_PCM16_S * MODEL_RATE_HZ:
-        raise InvalidAudio(f"the audio is shorter than {_MIN_PCM16_S:g} s")
-    return wave
-
-
-def is_audio_file(encoded: bytes) -> bool:
-    """Whether the bytes begin as a file that says its own format does."""
-    head = encoded[:12]
-    return (
-        (head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE")
-        or head[:4] in (b"fLaC", b"OggS", b".snd", b"caff")
-        or (head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"))
-        or head[:3] == b"ID3"
-        or _is_mp3_frame(encoded)
-    )
-
-
-def _is_mp3_frame(encoded: bytes) -> bool:
-    """MPEG audio layer III without a tag: the sync word, and no reserved value.
-
-    Bare samples may begin with those bits too (-1 and one of few neighbours), so the
-    next frame has to be where the first one says.
-    """
-    first_bytes = _mp3_frame_bytes(encoded[:4])
-    return bool(first_bytes) and bool(
-        _mp3_frame_bytes(encoded[first_bytes : first_bytes + 4])
-    )
-
-
-# MPEG audio layer III: kbit/s by index, for version 1 and for versions 2 and 2.5.
-_MP3_KBITS_V1: Final = (
-    0,
-    32,
-    40,
-    48,
-    56,
-    64,
-    80,
-    96,
-    112,
-    128,
-    160,
-    192,
-    224,
-    256,
-    320,
+@router.post(
+    "/chat/text",
+    response_model=ChatAnswer,
+    responses=_STREAMED,
+    openapi_extra=text_body(),
 )
-_MP3_KBITS_V2: Final = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_MP3_RATES_HZ: Final = (44_100, 48_000, 32_000)  # halved for 2, quartered for 2.5
+async def chat_text(request: Request, state: State) -> Response:
+    """Reply to a conversation in text."""
+    body = await read_json(request, TextChat)
+    return await _answer(request, state, body, body.turns)
 
 
-def _mp3_frame_bytes(header: bytes) -> int:
-    """Length of the layer III frame with this header; 0 if it isn't one."""
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
-        return 0
-    version = header[1] >> 3 & 3  # 3: version 1, 2: version 2, 0: version 2.5
-    kbits_index, rate_index = header[2] >> 4, header[2] >> 2 & 3
-    if version == 1 or kbits_index in (0, 15) or rate_index == 3:
-        return 0
-    is_v1 = version == 3
-    kbits = (_MP3_KBITS_V1 if is_v1 else _MP3_KBITS_V2)[kbits_index]
-    rate_hz = _MP3_RATES_HZ[rate_index] >> {3: 0, 2: 1, 0: 2}[version]
-    padding = header[2] >> 1 & 1
-    return (144 if is_v1 else 72) * kbits * 1000 // rate_hz + padding
+@router.post(
+    "/chat/audio",
+    response_model=ChatAnswer,
+    responses=_STREAMED,
+    openapi_extra=audio_body(AudioChat),
+)
+async def chat_audio(request: Request, state: State) -> Response:
+    """Reply to what is said in the audio."""
+    return await _with_audio(request, state, AudioChat)
 
 
-def _bare_samples(pcm16: bytes, sampling_rate: int) -> Wave:
-    if len(pcm16) % 2:
-        raise InvalidAudio(
-            "neither an audio file nor 16-bit samples: an odd number of bytes"
+@router.post(
+    "/chat/conversation",
+    response_model=ChatAnswer,
+    responses=_STREAMED,
+    openapi_extra=audio_body(Conversation),
+)
+async def chat_conversation(request: Request, state: State) -> Response:
+    """Reply to a conversation, in text or with audio as its last user turn."""
+    return await _with_audio(request, state, Conversation)
+
+
+@router.get("/conversations/{conversation_id}")
+async def get_conversation(conversation_id: str, request: Request) -> dict[str, Any]:
+    """A kept conversation in text; audio is told by its length."""
+    kept = _kept(request).get(conversation_id, _owner(request))
+    turns = [
+        {
+            "role": message.role,
+            "content": "".join(p for p in message.parts if isinstance(p, str)),
+            "audio_s": sum(
+                p.duration_s for p in message.parts if isinstance(p, AudioClip)
+            ),
+        }
+        for message in kept.messages
+    ]
+    return {
+        "success": True,
+        "data": {"conversation_id": conversation_id, "turns": turns},
+    }
+
+
+@router.delete("/conversations/{conversation_id}")
+async def delete_conversation(conversation_id: str, request: Request) -> dict[str, Any]:
+    """Forget a kept conversation now; unused ones go by themselves."""
+    _kept(request).delete(conversation_id, _owner(request))
+    return {"success": True, "data": {"conversation_id": conversation_id}}
+
+
+async def _with_audio(
+    request: Request,
+    state: ServiceState,
+    json_model: type[AudioChat] | type[Conversation],
+) -> Response:
+    body = await read_audio_request(request, json_model)
+    wishes, encoded = body.wishes, body.encoded
+    audio_base64 = getattr(wishes, "audio_base64", None)
+    if encoded is None and audio_base64 is None:
+        if not wishes.turns or wishes.turns[-1].role != "user":
+            raise RequestRefused(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "the last turn must be the user's, or come as audio_base64",
+                code="invalid_request",
+                field="turns",
+            )
+        return await _answer(request, state, wishes, wishes.turns)
+    state.require()  # before any work on the audio
+
+    def decode() -> AudioClip:
+        if encoded is not None:
+            return AudioClip(read_encoded(encoded, wishes.sampling_rate))
+        assert audio_base64 is not None
+        return AudioClip(decode_audio(audio_base64, wishes.sampling_rate))
+
+    clip = await _decoding(request).run(decode)
+    return await _answer(request, state, wishes, wishes.turns, clip)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One reply to be made, and where the conversation is kept."""
+
+    service: LocalSpeechService
+    wishes: ReplyWishes
+    past: tuple[ChatMessage, ...]
+    new: tuple[ChatMessage, ...]
+    speech: SpeechWanted | None
+    kept: KeptConversation | None
+    request_id: str
+
+    def parts(self) -> AsyncGenerator[ReplyPart]:
+        """The reply as it comes about."""
+        clips = [p for p in self.new[-1].parts if isinstance(p, AudioClip)]
+        wants_transcript = self.wishes.transcript and clips
+        return make_reply(
+            self.service,
+            [*self.past, *self.new],
+            Sampling(self.wishes.max_new_tokens, self.wishes.temperature),
+            speech=self.speech,
+            transcript_of=clips[-1] if wants_transcript else None,
+            request_id=self.request_id,
         )
-    if len(pcm16) > _LIMITS.max_s * sampling_rate * 2:
-        raise InvalidAudio(f"the audio is longer than {_LIMITS.max_s:g} s")
-    return resample(wave_from_pcm16(pcm16), sampling_rate, MODEL_RATE_HZ)
 
 
 async def _answer(
     request: Request,
     state: ServiceState,
-    wanted: TextChat | AudioChat | Conversation,
-    turns: list[ChatTurn],
-    wave: Wave | None,
-) -> ChatAnswer:
+    wishes: ReplyWishes,
+    turns: Sequence[ChatTurn],
+    clip: AudioClip | None = None,
+) -> Response:
     service = state.require()
-    reply = _reply(service, wanted, turns, wave, request.state.request_id)
-    return ChatAnswer(data=await until_disconnected(request, reply, REPLY_TIMEOUT_S))
+    messages = (
+        await _decoding(request).run(lambda: _messages(turns))
+        if any(turn.audio_base64 is not None for turn in turns)
+        else _messages(turns)
+    )
+    if clip is not None:
+        messages = with_audio(messages, clip)
+    speech = None
+    if wishes.speak:
+        voice = await service.voice(language=wishes.language, name=wishes.voice)
+        speech = SpeechWanted(voice, wishes.reply_rate_hz)
+    with ExitStack() as holding:
+        kept = _conversation(request, wishes.conversation_id)
+        if kept is not None:
+            holding.enter_context(_kept(request).in_use(kept))
+            _kept(request).check_room(kept, messages)
+        past = tuple(kept.messages) if kept else ()
+        request_id = request.state.request_id
+        asked = _Asked(service, wishes, past, tuple(messages), speech, kept, request_id)
+        if wishes.stream:
+            # What goes wrong before the first part still gets its own status.
+            parts = asked.parts()
+            try:
+                first = await until_disconnected(request, _next(parts), REPLY_TIMEOUT_S)
+            except BaseException:
+                await parts.aclose()
+                raise
+            events = _events(asked, first, parts, _kept(request), holding.pop_all())
+            return EventStream(events, REPLY_TIMEOUT_S + _STREAM_GRACE_S)
+        data = await until_disconnected(
+            request, _whole(asked, _kept(request)), REPLY_TIMEOUT_S
+        )
+    answer = ChatAnswer(data=data).model_dump_json(exclude_none=True)
+    return Response(answer, media_type="application/json")
 
 
-async def _reply(
-    service: LocalSpeechService,
-    wanted: TextChat | AudioChat | Conversation,
-    turns: list[ChatTurn],
-    wave: Wave | None,
-    request_id: str,
-) -> ChatData:
-    messages = [ChatMessage(turn.role, (turn.content,)) for turn in turns]
-    if wave is not None:
-        messages = with_audio(messages, wave)
-    sampling = Sampling(wanted.max_new_tokens, wanted.temperature)
-    stream = complete(service.engine, messages, sampling, request_id)
-    async with stream:
-        text = "".join([chunk.text async for chunk in stream])
-    assert stream.usage
-    assert stream.timings
-    assert stream.finish_reason
-    usage, timings = stream.usage, stream.timings
+async def _next(parts: AsyncGenerator[ReplyPart]) -> ReplyPart:
+    return await anext(parts)
+
+
+def _messages(turns: Sequence[ChatTurn]) -> list[ChatMessage]:
+    """Raises InvalidAudio, RequestRefused: of a turn that carries audio."""
+    messages: list[ChatMessage] = []
+    seconds = 0.0
+    for number, turn in enumerate(turns):
+        message = ChatMessage(turn.role, (turn.content,) if turn.content else ())
+        if turn.audio_base64 is None:
+            messages.append(ChatMessage(turn.role, (turn.content,)))
+            continue
+        field = f"turns[{number}].audio_base64"
+        try:
+            clip = AudioClip(decode_audio(turn.audio_base64, turn.sampling_rate))
+        except InvalidAudio as exc:
+            raise RequestRefused(
+                HTTPStatus.UNPROCESSABLE_ENTITY, str(exc), code=exc.code, field=field
+            ) from exc
+        seconds += clip.duration_s
+        if seconds > _MAX_AUDIO_S:
+            raise RequestRefused(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"the turns have over {_MAX_AUDIO_S:g} s of audio",
+                code=InvalidAudio.code,
+                field=field,
+            )
+        messages += with_audio([message], clip)
+    return messages
+
+
+def _conversation(
+    request: Request, conversation_id: str | None
+) -> KeptConversation | None:
+    if conversation_id is None:
+        return None
+    if conversation_id == "new":
+        return _kept(request).begin(_owner(request))
+    return _kept(request).get(conversation_id, _owner(request))
+
+
+async def _whole(asked: _Asked, conversations: Conversations) -> ChatData:
+    speech = bytearray()
+    async with aclosing(asked.parts()) as parts:
+        async for part in parts:
+            match part:
+                case ReplySpeech(pcm16):
+                    speech += pcm16
+                case ReplyMade():
+                    data = _data(asked, part, conversations)
+    if asked.speech is not None:
+        data.audio = _audio(asked, bytes(speech))
+    return data
+
+
+async def _events(
+    asked: _Asked,
+    first: ReplyPart,
+    parts: AsyncGenerator[ReplyPart],
+    conversations: Conversations,
+    holding: ExitStack,
+) -> AsyncGenerator[str]:
+    """Closing them, as when the client leaves, cancels the reply."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + REPLY_TIMEOUT_S
+    with holding:
+        async with aclosing(parts):
+            part: ReplyPart | None = first
+            while part is not None:
+                yield _event(asked, part, conversations)
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        part = await anext(parts, None)
+                except SpeechError as exc:
+                    yield event("error", error_body(exc.code, str(exc)))
+                    return
+                except TimeoutError:
+                    message = f"no reply within {REPLY_TIMEOUT_S:g} s"
+                    yield event("error", error_body("timeout", message))
+                    return
+
+
+def _event(asked: _Asked, part: ReplyPart, conversations: Conversations) -> str:
+    match part:
+        case ReplyText(text):
+            return event("text", {"text": text})
+        case ReplySpeech(pcm16):
+            return event("audio", _audio(asked, pcm16).model_dump())
+        case ReplyMade():
+            data = _data(asked, part, conversations)
+            answer = ChatAnswer(data=data).model_dump(exclude_none=True)
+            return event("done", answer)
+
+
+def _data(asked: _Asked, made: ReplyMade, conversations: Conversations) -> ChatData:
+    """The answer; the conversation is kept with it."""
+    if asked.kept is not None:
+        reply = ChatMessage("assistant", (made.text,))
+        conversations.add(asked.kept, [*asked.new, reply])
+    usage, timings = made.usage, made.timings
     return ChatData(
-        response=text.strip(),
-        model=service.engine.description.model_name,
-        finish_reason=stream.finish_reason,
+        response=made.text,
+        model=asked.service.engine.description.model_name,
+        finish_reason=made.finish_reason,
         usage=UsageAnswer(
             prompt_tokens=usage.prompt_tokens,
             audio_tokens=usage.audio_tokens,
@@ -249,9 +393,52 @@ async def _reply(
             queue_ms=round(timings.queue_ms, 1),
             encode_ms=round(timings.encode_ms, 1),
             first_token_ms=round(timings.first_token_ms, 1),
+            first_audio_ms=(
+                None if made.first_audio_ms is None else round(made.first_audio_ms, 1)
+            ),
             total_ms=round(timings.total_ms, 1),
         ),
+        transcript=made.transcript,
+        conversation_id=asked.kept.conversation_id if asked.kept else None,
     )
+
+
+def _audio(asked: _Asked, pcm16: bytes) -> AudioAnswer:
+    rate_hz = asked.wishes.reply_rate_hz
+    kind = asked.wishes.audio_format
+    return AudioAnswer(
+        format=kind,
+        rate_hz=rate_hz,
+        duration_s=round(len(pcm16) / SAMPLE_BYTES / rate_hz, 3),
+        audio_base64=base64.b64encode(_encoded(pcm16, kind, rate_hz)).decode(),
+    )
+
+
+def _encoded(pcm16: bytes, kind: AudioFormat, rate_hz: int) -> bytes:
+    match kind:
+        case "wav":
+            return wav_from_pcm16(pcm16, rate_hz=rate_hz)
+        case "pcm16":
+            return pcm16
+        case "mulaw":
+            return ulaw_encode(pcm16)
+        case "alaw":
+            return alaw_encode(pcm16)
+
+
+def _decoding(request: Request) -> AudioDecoding:
+    decoding: AudioDecoding = request.app.state.decoding
+    return decoding
+
+
+def _kept(request: Request) -> Conversations:
+    conversations: Conversations = request.app.state.conversations
+    return conversations
+
+
+def _owner(request: Request) -> str:
+    """The name of the key that was shown; conversations of one are not another's."""
+    return getattr(request.state, "key_name", "")
 
 
 async def until_disconnected(

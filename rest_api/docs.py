@@ -12,8 +12,10 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
+from pydantic.json_schema import models_json_schema
 
 import model.live_messages
+from rest_api.chat_bodies import DOCUMENTED
 
 router = APIRouter(include_in_schema=False)
 
@@ -66,5 +68,12 @@ def describe(app: FastAPI) -> dict[str, Any]:
             description=app.description,
             routes=app.routes,
         )
+        # The chat routes read their bodies themselves.
+        _, made = models_json_schema(
+            [(documented, "validation") for documented in DOCUMENTED],
+            ref_template="#/components/schemas/{model}",
+        )
+        schemas = app.openapi_schema["components"]["schemas"]
+        schemas.update(made["$defs"])
         app.openapi_schema["x-live-protocol"] = model.live_messages.__doc__
     return app.openapi_schema

@@ -9,7 +9,6 @@ Source: OpenAI's API reference, "Create chat completion".
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 import uuid
@@ -18,22 +17,22 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from model.completion import ChatMessage, MessagePart, Sampling, complete
 from model.engine.request import Usage
 from model.engine.stream import TokenStream
 from model.errors import SpeechError
+from rest_api.audio_bodies import MODEL_RATE_HZ, AudioDecoding, decode_audio
 from rest_api.chat import (
-    MODEL_RATE_HZ,
     REPLY_TIMEOUT_S,
     State,
-    decode_audio,
     errors_documented,
     until_disconnected,
 )
 from rest_api.errors import RequestRefused, error_body
+from rest_api.event_stream import EventStream
 from rest_api.schemas import MAX_AUDIO_BASE64_CHARS, MAX_TURN_CHARS, MAX_TURNS
 
 router = APIRouter(
@@ -130,12 +129,13 @@ async def chat_completions(
 ) -> Response:
     """Reply to a conversation, at once or as a stream of events."""
     engine = state.require().engine
-    messages = await asyncio.to_thread(_messages, body.messages)
+    decoding: AudioDecoding = request.app.state.decoding
+    messages = await decoding.run(lambda: _messages(body.messages))
     stream = complete(engine, messages, _sampling(body), request.state.request_id)
     answer = _Answer(engine.description.model_name)
     if body.stream:
         events = _events(stream, answer, with_usage=body.stream_options.include_usage)
-        return StreamingResponse(events, media_type="text/event-stream")
+        return EventStream(events, REPLY_TIMEOUT_S)
     text = await until_disconnected(request, _whole(stream), REPLY_TIMEOUT_S)
     return JSONResponse(answer.whole(text, stream))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import base64
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -11,6 +12,7 @@ from pydantic import (
     JsonValue,
     StringConstraints,
     field_validator,
+    model_validator,
 )
 
 MAX_TURNS = 200
@@ -23,14 +25,45 @@ MAX_METRICS_CHARS = 1024 * 1024
 """A process has some tens of kilobytes of them."""
 
 
+AudioFormat: TypeAlias = Literal["wav", "pcm16", "mulaw", "alaw"]
+"""A WAV file; bare 16-bit little-endian samples; bare G.711 octets."""
+G711: Final = frozenset({"mulaw", "alaw"})
+G711_RATE_HZ: Final = 8000
+
+_Audio = Annotated[str, StringConstraints(max_length=MAX_AUDIO_BASE64_CHARS)]
+_Rate = Annotated[int, Field(ge=4000, le=192_000)]
+_AUDIO_HELP = (
+    "base64 of a WAV, FLAC, OGG or MP3 file, or of bare 16-bit little-endian "
+    "mono samples at sampling_rate"
+)
+_RATE_HELP = "of bare samples, in Hz; a file says its own"
+
+
 class ChatTurn(BaseModel):
-    """One message of a conversation."""
+    """One message of a conversation; a user's may carry the audio he spoke."""
 
     role: Literal["system", "user", "assistant"]
-    content: Annotated[str, StringConstraints(max_length=MAX_TURN_CHARS)]
+    content: Annotated[str, StringConstraints(max_length=MAX_TURN_CHARS)] = Field(
+        "", validate_default=False, description="text; may be left out beside audio"
+    )
+    audio_base64: _Audio | None = Field(None, description=_AUDIO_HELP)
+    sampling_rate: _Rate = Field(16000, description=_RATE_HELP)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.audio_base64 is None and "content" not in self.model_fields_set:
+            raise ValueError("content is missing")
+        if self.audio_base64 is not None and self.role != "user":
+            raise ValueError("only a user turn carries audio")
+        return self
 
 
-class _Generation(BaseModel):
+_Turns = Annotated[list[ChatTurn], Field(max_length=MAX_TURNS)]
+
+
+class ReplyWishes(BaseModel):
+    """How the reply is made and in what form it comes; the same for every route."""
+
     # Numbers may come as strings: scripts on dialers write them so.  Fields that are
     # not known are ignored, as they were before.
     max_new_tokens: int = Field(
@@ -39,30 +72,75 @@ class _Generation(BaseModel):
     temperature: float = Field(
         0.7, ge=0.0, le=1.0, description="randomness; 0 is the likeliest reply"
     )
+    stream: bool = Field(
+        False, description="answer with server-sent events: text, audio, done, error"
+    )
+    speak: bool = Field(False, description="speak the reply too")
+    audio_format: AudioFormat = Field(
+        "wav", description="of the spoken reply; mulaw and alaw are G.711 at 8000 Hz"
+    )
+    audio_rate_hz: int | None = Field(
+        None, ge=8000, le=48_000, description="of the spoken reply; 16000 unless G.711"
+    )
+    voice: Annotated[str, StringConstraints(max_length=80)] = Field(
+        "", description="a voice's name; empty: the service's own"
+    )
+    language: Annotated[str, StringConstraints(max_length=20)] = Field(
+        "", description="the voice's language, such as en-us; empty: the service's own"
+    )
+    transcript: bool = Field(
+        False, description="also write down what the newest audio says"
+    )
+    conversation_id: (
+        Annotated[str, StringConstraints(pattern=r"^(new|c_[A-Za-z0-9_-]{22})$")] | None
+    ) = Field(
+        None,
+        description="new: keep this conversation here, and say its id; an id: go on "
+        "with that one, turns holding only what is new",
+    )
 
+    @model_validator(mode="after")
+    def _g711_is_8_khz(self) -> Self:
+        if self.audio_format in G711 and self.audio_rate_hz not in (None, G711_RATE_HZ):
+            raise ValueError("mulaw and alaw have 8000 Hz")
+        return self
 
-_Turns = Annotated[list[ChatTurn], Field(max_length=MAX_TURNS)]
-_Audio = Annotated[str, StringConstraints(max_length=MAX_AUDIO_BASE64_CHARS)]
-_AUDIO_HELP = (
-    "base64 of a WAV, FLAC, OGG or MP3 file, or of bare 16-bit little-endian "
-    "mono samples at sampling_rate"
-)
-_RATE_HELP = "of bare samples, in Hz; a file says its own"
+    @property
+    def reply_rate_hz(self) -> int:
+        """Of the spoken reply."""
+        if self.audio_format in G711:
+            return G711_RATE_HZ
+        return self.audio_rate_hz or 16_000
 
 
 _EXAMPLE_TURNS: list[JsonValue] = [
     {"role": "system", "content": "You are a helpful customer service assistant."},
     {"role": "user", "content": "Hello, I need help with my order."},
 ]
+_TEXT_EXAMPLE: JsonValue = {
+    "turns": _EXAMPLE_TURNS,
+    "max_new_tokens": 100,
+    "temperature": 0.7,
+}
+EXAMPLE_AUDIO_BASE64: Final = base64.b64encode(bytes(3200)).decode()
+"""A tenth of a second of silence at 16 kHz."""
+_AUDIO_EXAMPLE: JsonValue = {
+    "audio_base64": EXAMPLE_AUDIO_BASE64,
+    "turns": _EXAMPLE_TURNS[:1],
+    "sampling_rate": 16000,
+    "max_new_tokens": 100,
+    "temperature": 0.7,
+}
 
 
-class TextChat(_Generation):
+class TextChat(ReplyWishes):
     """A conversation in text that ends with a user turn."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"turns": _EXAMPLE_TURNS, "max_new_tokens": 100, "temperature": 0.7}
+                _TEXT_EXAMPLE,
+                {"turns": _EXAMPLE_TURNS, "speak": True, "audio_format": "mulaw"},
             ]
         }
     )
@@ -77,36 +155,29 @@ class TextChat(_Generation):
         return turns
 
 
-class AudioChat(_Generation):
+class AudioUpload(ReplyWishes):
+    """What goes with audio that comes as a file or as the body itself."""
+
+    turns: _Turns = Field(default_factory=list)
+    sampling_rate: _Rate = Field(16000, description=_RATE_HELP)
+
+
+class AudioChat(AudioUpload):
     """A conversation whose last user turn is, or ends with, the audio."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "audio_base64": "",
-                    "turns": _EXAMPLE_TURNS[:1],
-                    "sampling_rate": 16000,
-                    "max_new_tokens": 100,
-                    "temperature": 0.7,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_AUDIO_EXAMPLE]})
 
     audio_base64: _Audio = Field(description=_AUDIO_HELP)
-    turns: _Turns = Field(default_factory=list)
-    sampling_rate: int = Field(16000, ge=4000, le=192_000, description=_RATE_HELP)
 
 
-class Conversation(_Generation):
+class Conversation(AudioUpload):
     """A conversation, with or without audio."""
 
-    model_config = TextChat.model_config
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [_TEXT_EXAMPLE, _AUDIO_EXAMPLE]}
+    )
 
-    turns: _Turns = Field(default_factory=list)
     audio_base64: _Audio | None = Field(None, description=_AUDIO_HELP)
-    sampling_rate: int = Field(16000, ge=4000, le=192_000, description=_RATE_HELP)
 
 
 class UsageAnswer(BaseModel):
@@ -125,7 +196,18 @@ class TimingsAnswer(BaseModel):
     queue_ms: float
     encode_ms: float
     first_token_ms: float
+    first_audio_ms: float | None = None
+    """Until speech was there; with speak."""
     total_ms: float
+
+
+class AudioAnswer(BaseModel):
+    """The reply, spoken."""
+
+    format: AudioFormat
+    rate_hz: int
+    duration_s: float
+    audio_base64: str
 
 
 class ChatData(BaseModel):
@@ -136,6 +218,10 @@ class ChatData(BaseModel):
     finish_reason: Literal["stop", "length"]
     usage: UsageAnswer
     timings: TimingsAnswer
+    audio: AudioAnswer | None = None
+    """With speak, unless the audio came in events."""
+    transcript: str | None = None
+    conversation_id: str | None = None
 
 
 class ChatAnswer(BaseModel):

@@ -17,7 +17,7 @@ import soundfile
 from model.engine.scripted import ScriptedEngine, ScriptedOptions
 from model.errors import InvalidAudio
 from rest_api.app import AppOptions
-from rest_api.chat import decode_audio, is_audio_file
+from rest_api.audio_bodies import decode_audio, is_audio_file
 from rest_api.service_state import ServiceState
 from tests.rest_api.serving import serving, starting_app, until
 
@@ -214,7 +214,8 @@ async def test_a_wrong_field_is_named(
     ("method", "path", "content", "status", "code"),
     [
         ("POST", "/chat/text", b"{", 400, "invalid_json"),
-        ("POST", "/chat/text", b"", 422, "invalid_request"),
+        ("POST", "/chat/text", b"", 400, "invalid_json"),
+        ("POST", "/chat/text", b"[" * 100_000, 400, "invalid_json"),
         ("GET", "/chat/text", b"", 405, "method_not_allowed"),
         ("POST", "/health", b"", 405, "method_not_allowed"),
         ("GET", "/nowhere", b"", 404, "not_found"),

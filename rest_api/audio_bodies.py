@@ -1,0 +1,150 @@
+"""Audio of a request -> a wave at 16 kHz: a file of any known kind, or bare pcm16.
+
+What isn't a file by its first bytes is taken for bare 16-bit samples.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from model.audio.pcm import Wave, wave_from_pcm16
+from model.audio.resample import resample
+from model.audio.wav import AudioLimits, read_audio
+from model.errors import InvalidAudio
+
+MODEL_RATE_HZ: Final = 16_000
+_LIMITS: Final = AudioLimits()
+_MIN_PCM16_S: Final = 0.02
+"""Less than one frame is no speech, and the encoder has no use for it."""
+_DECODERS_AT_ONCE: Final = 2
+"""Threads that decode for REST; calls use the same pool, and find it never full."""
+
+_T = TypeVar("_T")
+
+
+class AudioDecoding:
+    """Decoding off the event loop, a little at a time."""
+
+    def __init__(self) -> None:
+        self._turns = asyncio.Semaphore(_DECODERS_AT_ONCE)
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """What `work` returns or raises."""
+        async with self._turns:
+            return await asyncio.to_thread(work)
+
+
+def decode_audio(audio_base64: str, sampling_rate: int) -> Wave:
+    """Audio of a request at 16 kHz: a file if it is one, else bare pcm16.
+
+    Raises:
+        InvalidAudio: not base64, not audio, empty, too short or too long.
+    """
+    _, comma, data = audio_base64.partition(",")
+    if not (comma and audio_base64.startswith("data:")):
+        data = audio_base64
+    try:
+        encoded = _plain_base64(data)
+    except (binascii.Error, ValueError) as exc:
+        raise InvalidAudio("audio_base64 is not base64") from exc
+    return read_encoded(encoded, sampling_rate)
+
+
+def _plain_base64(data: str) -> bytes:
+    """Strict, but for white space: tried without looking for any, for it is rare."""
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error:
+        return base64.b64decode("".join(data.split()), validate=True)
+
+
+def read_encoded(encoded: bytes, sampling_rate: int) -> Wave:
+    """A file's bytes, or bare pcm16 at `sampling_rate`, at 16 kHz.
+
+    Raises:
+        InvalidAudio: not audio, empty, too short or too long.
+    """
+    if not encoded:
+        raise InvalidAudio("the audio is empty")
+    if is_audio_file(encoded):
+        wave = read_audio(encoded, rate_hz=MODEL_RATE_HZ, limits=_LIMITS)
+    else:
+        wave = _bare_samples(encoded, sampling_rate)
+    if len(wave) < _MIN_PCM16_S * MODEL_RATE_HZ:
+        raise InvalidAudio(f"the audio is shorter than {_MIN_PCM16_S:g} s")
+    return wave
+
+
+def is_audio_file(encoded: bytes) -> bool:
+    """Whether the bytes begin as a file that says its own format does."""
+    head = encoded[:12]
+    return (
+        (head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE")
+        or head[:4] in (b"fLaC", b"OggS", b".snd", b"caff")
+        or (head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"))
+        or head[:3] == b"ID3"
+        or _is_mp3_frame(encoded)
+    )
+
+
+def _is_mp3_frame(encoded: bytes) -> bool:
+    """MPEG audio layer III without a tag: the sync word, and no reserved value.
+
+    Bare samples may begin with those bits too (-1 and one of few neighbours), so the
+    next frame has to be where the first one says.
+    """
+    first_bytes = _mp3_frame_bytes(encoded[:4])
+    return bool(first_bytes) and bool(
+        _mp3_frame_bytes(encoded[first_bytes : first_bytes + 4])
+    )
+
+
+# MPEG audio layer III: kbit/s by index, for version 1 and for versions 2 and 2.5.
+_MP3_KBITS_V1: Final = (
+    0,
+    32,
+    40,
+    48,
+    56,
+    64,
+    80,
+    96,
+    112,
+    128,
+    160,
+    192,
+    224,
+    256,
+    320,
+)
+_MP3_KBITS_V2: Final = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_MP3_RATES_HZ: Final = (44_100, 48_000, 32_000)  # halved for 2, quartered for 2.5
+
+
+def _mp3_frame_bytes(header: bytes) -> int:
+    """Length of the layer III frame with this header; 0 if it isn't one."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return 0
+    version = header[1] >> 3 & 3  # 3: version 1, 2: version 2, 0: version 2.5
+    kbits_index, rate_index = header[2] >> 4, header[2] >> 2 & 3
+    if version == 1 or kbits_index in (0, 15) or rate_index == 3:
+        return 0
+    is_v1 = version == 3
+    kbits = (_MP3_KBITS_V1 if is_v1 else _MP3_KBITS_V2)[kbits_index]
+    rate_hz = _MP3_RATES_HZ[rate_index] >> {3: 0, 2: 1, 0: 2}[version]
+    padding = header[2] >> 1 & 1
+    return (144 if is_v1 else 72) * kbits * 1000 // rate_hz + padding
+
+
+def _bare_samples(pcm16: bytes, sampling_rate: int) -> Wave:
+    if len(pcm16) % 2:
+        raise InvalidAudio(
+            "neither an audio file nor 16-bit samples: an odd number of bytes"
+        )
+    if len(pcm16) > _LIMITS.max_s * sampling_rate * 2:
+        raise InvalidAudio(f"the audio is longer than {_LIMITS.max_s:g} s")
+    return resample(wave_from_pcm16(pcm16), sampling_rate, MODEL_RATE_HZ)
