@@ -164,7 +164,7 @@ def test_a_fluent_caller_waits_less_and_less_down_to_a_limit() -> None:
 def test_a_caller_who_pauses_gets_more_time_at_once() -> None:
     ear = endpointing(EndpointingOptions())
     fluent = wait_ms(ear)
-    assert wait_ms(ear, WORDS + silence(400) + WORDS) > fluent + 100
+    assert wait_ms(ear, WORDS + silence(350) + WORDS) > fluent + 100
 
 
 def test_no_habit_makes_anybody_wait_longer_than_the_limit() -> None:
@@ -369,7 +369,7 @@ def test_whatever_is_heard_events_come_in_order_and_audio_is_kept_once(
 
 
 def test_two_callers_do_not_share_anything() -> None:
-    timeline = WORDS + silence(400) + WORDS + silence(900)
+    timeline = WORDS + silence(350) + WORDS + silence(900)
     alone = hear(endpointing(EndpointingOptions()), timeline)
     first, second = endpointing(EndpointingOptions()), endpointing(EndpointingOptions())
     together: list[SpeechEvent] = []
