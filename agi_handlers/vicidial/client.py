@@ -230,6 +230,18 @@ class VicidialClient:
         )
         return lines[0] if lines else ""
 
+    async def lead_value(self, lead_id: int, name: str) -> str:
+        """One field, by whichever function this VICIdial has and can answer."""
+        try:
+            lead = await self.lead_all_info(lead_id)
+        except ColumnsShifted:
+            return await self.lead_field_info(lead_id, name)
+        except Refused as exc:
+            if exc.reason is not Refusal.UNKNOWN_FUNCTION:  # before 2021
+                raise
+            return await self.lead_field_info(lead_id, name)
+        return lead.get(name, "") if lead is not None else ""
+
     async def lead_search(self, phone_number: str) -> tuple[int, ...]:
         """Leads with that number, the newest first."""
         lines = await self._look_up("lead_search", {"phone_number": phone_number})

@@ -120,7 +120,7 @@ async def tell(client: VicidialClient, duty: Duty, *, is_late: bool) -> None:
         case ReportEnding():
             await _report_ending(client, duty, is_late=is_late)
         case HoldForCallback(lead_id, from_status):
-            found = await client.lead_field_info(lead_id, "status")
+            found = await client.lead_value(lead_id, "status")
             if found == from_status:
                 await client.update_lead(lead_id, {"status": CALLBACK_HOLD})
             elif found != CALLBACK_HOLD:
@@ -148,7 +148,7 @@ async def _report_ending(
     if not duty.sets_lead or duty.lead_id is None:
         return
     if is_late:
-        found = await client.lead_field_info(duty.lead_id, "status")
+        found = await client.lead_value(duty.lead_id, "status")
         if found not in _OWN_STATUSES:
             logger.info("lead_has_moved_on", extra=fields(lead_id=duty.lead_id))
             return
@@ -156,7 +156,7 @@ async def _report_ending(
 
 
 async def _add_comment(client: VicidialClient, lead_id: int, text: str) -> None:
-    before = await client.lead_field_info(lead_id, "comments")
+    before = await client.lead_value(lead_id, "comments")
     if text in before:
         return
     room = _MAX_COMMENTS - len(text) - len(_COMMENT_SEPARATOR)

@@ -94,6 +94,8 @@ class VicidialDatabase:
     callbacks: dict[str, dict[str, str]] = field(default_factory=dict)
     custom: dict[str, dict[str, str]] = field(default_factory=dict)
     has_strict_sql: bool = False
+    unknown_functions: frozenset[str] = frozenset()
+    """What an older VICIdial does not have."""
     utc_offset_s: int = -5 * 3600
     num_bad_logins: int = 0
     on_hang_up: Callable[[str], None] = lambda call_id: None
@@ -181,7 +183,7 @@ class VicidialDatabase:
         is_agent_api = path == "/agc/api.php"
         name = f"_{'agent' if is_agent_api else 'non_agent'}_{function}"
         do = getattr(self, name, None)
-        if do is None:
+        if do is None or function in self.unknown_functions:
             return "" if is_agent_api else "ERROR: NO FUNCTION SPECIFIED\n"
         body: str = do(form)
         return body + "\n"

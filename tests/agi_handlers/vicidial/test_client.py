@@ -78,6 +78,18 @@ async def test_a_pipe_in_the_comments_leads_to_single_fields(
     assert await client.lead_field_info(1001, "email") == ""
 
 
+async def test_one_value_by_whichever_function_can_answer(
+    vicidial: FakeVicidial, client: VicidialClient
+) -> None:
+    assert await client.lead_value(1001, "comments") == "old"
+    assert "lead_field_info" not in vicidial.functions
+    vicidial.db.leads["1001"]["comments"] = "a|b"
+    assert await client.lead_value(1001, "comments") == "a|b"
+    vicidial.db.unknown_functions = frozenset(("lead_all_info",))
+    assert await client.lead_value(1001, "first_name") == "Maria"
+    assert await client.lead_value(7, "first_name") == ""
+
+
 async def test_look_ups(vicidial: FakeVicidial, client: VicidialClient) -> None:
     vicidial.db.give_call(CALL, 1001)
     info = await client.callid_info(CALL)
