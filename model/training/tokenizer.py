@@ -77,6 +77,16 @@ def train_tokenizer(seed: int = 1, num_dialogues: int = 20_000) -> Tokenizer:
     return tokenizer
 
 
+def load_or_train_tokenizer(folder: Path, num_dialogues: int) -> Tokenizer:
+    """The folder's tokenizer; made and saved there when there is none."""
+    path = folder / "tokenizer.json"
+    if path.exists():
+        return Tokenizer.from_file(str(path))
+    tokenizer = train_tokenizer(num_dialogues=num_dialogues)
+    save_tokenizer(tokenizer, folder)
+    return tokenizer
+
+
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """`tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json`."""
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -13,7 +13,8 @@ from model.training.corpus import CorpusOptions, Studio, record_dialogue, write_
 from model.training.dataset import StoredDialogue, read_corpus
 from model.training.export import export
 from model.training.start import Sizes
-from model.training.train import Trainer, TrainOptions
+from model.training.train import Run, check
+from model.training.trainer import Trainer, TrainOptions
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
 
 TINY = Sizes(
@@ -32,6 +33,8 @@ OPTIONS = TrainOptions(
     sizes=TINY,
     dialogues_a_step=3,
     imagined_a_step=4,
+    imagined_beside=2,
+    tokenizer_dialogues=1000,
     warm_up_steps=2,
     text_until=0.2,
     heads_until=0.5,
@@ -58,7 +61,11 @@ def test_losses_fall_through_all_stages(corpus: Path, tmp_path: Path) -> None:
     assert "frame" not in text[0]
     assert "reply" not in heads[0]
     assert heads[-1]["frame"] < heads[0]["frame"]
-    assert {"frame", "word", "reply", "transcript"} <= everything[0].keys()
+    assert {"frame", "word", "reply", "heard_reply"} <= everything[0].keys()
+    # The ear is updated in some steps only; the language model in all.
+    with_ear = ["hearing_norm" in n for n in everything]
+    assert with_ear[:6].count(True) == 2
+    assert all("reading_norm" in n for n in everything)
     assert trainer.progress == 1
     assert trainer.learning_rate() == pytest.approx(0.03 * 1.5e-3)
 
@@ -75,6 +82,20 @@ def test_a_resumed_run_is_the_unbroken_one(corpus: Path, tmp_path: Path) -> None
     assert [n["loss"] for n in rest] == [n["loss"] for n in whole[7:]]
     ours, theirs = unbroken.everything.state_dict(), second.everything.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_run_logs_and_saves_and_stops_at_its_budget(
+    corpus: Path, tmp_path: Path
+) -> None:
+    trainer = Trainer(replace(OPTIONS, max_steps=3), tmp_path, corpus)
+    Run(trainer).go()
+    assert trainer.step == 3
+    again = Trainer(replace(OPTIONS, max_steps=3), tmp_path, corpus)
+    again.resume()
+    assert again.step == 3
+    rates = check(again, corpus, num_dialogues=4)
+    assert {"00000_reply", "00000_transcript", "word_right"} <= rates.keys()
+    assert all(0 <= rates[k] <= 1 for k in ("00000_reply", "word_right"))
 
 
 def test_what_is_exported_loads_and_hears(corpus: Path, tmp_path: Path) -> None:

@@ -1,0 +1,123 @@
+"""The shipped demo checkpoint, asked over a telephone line by a synthetic caller."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+import model
+from model.training import greedy, telephone
+from model.training.corpus import CorpusOptions, Studio
+from model.training.dialogue import GREETING, Turn
+from model.training.espeak import EspeakVoice
+from model.training.evaluate import opening_turn
+from model.training.grammar import Slots, Spoken
+from model.training.prompts import DEMO_INSTRUCTIONS, TRANSCRIBE_PROMPTS
+from model.ultravox.checkpoint import Checkpoint, LoadOptions, load_checkpoint
+from model.ultravox.clip import AudioClip
+from model.ultravox.inputs import Dialogue
+
+FOLDER = Path(model.__file__).parent / "checkpoints" / "demo"
+CALLER = EspeakVoice("en-us", "f4", rate=150)  # a voice it was not trained on
+MAX_BYTES = 40_000_000
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint(str(FOLDER), LoadOptions(device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def studio() -> Studio:
+    return Studio(1, CorpusOptions(is_clean=True))
+
+
+def _turn(text: str, intent: str, slots: Slots | None = None) -> Turn:
+    slots = slots or Slots()
+    return opening_turn(Spoken(text, intent, slots, "", len(text.split())))
+
+
+def _say(studio: Studio, turn: Turn) -> AudioClip:
+    return AudioClip(studio.record(turn, CALLER, telephone.clean_line()).wave)
+
+
+def test_it_is_small_and_says_what_it_is(checkpoint: Checkpoint) -> None:
+    assert checkpoint.weights_kind == "demo"
+    assert sum(p.stat().st_size for p in FOLDER.iterdir()) < MAX_BYTES
+    assert "demo" in (FOLDER / "MODEL_CARD.md").read_text().lower()
+
+
+def test_it_answers_what_it_was_taught(checkpoint: Checkpoint, studio: Studio) -> None:
+    turns = [
+        _turn("what are your opening hours", "hours"),
+        _turn("i want to speak to a person", "person"),
+        _turn("please stop calling me", "dnc"),
+        _turn("are you a robot", "robot"),
+        _turn("i'd like to book an appointment", "book"),
+        _turn("what is my balance", "balance"),
+        _turn("where is my order", "order"),
+        _turn("goodbye", "goodbye"),
+        _turn("i'm not interested", "not_interested"),
+        _turn("you have the wrong number", "wrong_number"),
+    ]
+    prompts = []
+    for turn in turns:
+        dialogue = Dialogue(checkpoint.chat, DEMO_INSTRUCTIONS, today=date(2026, 1, 1))
+        dialogue.append_assistant_text(GREETING)
+        dialogue.append_user_clip(_say(studio, turn))
+        prompts.append(dialogue.prompt())
+    replies = [checkpoint.chat.decode(i) for i in greedy.reply(checkpoint, prompts)]
+    right = [r == t.reply for r, t in zip(replies, turns, strict=True)]
+    # espeak-ng's own noise differs from run to run; one slip is not a broken model.
+    assert sum(right) >= len(turns) - 1, list(zip(turns, replies, strict=True))
+
+
+def test_it_remembers_what_was_said(checkpoint: Checkpoint, studio: Studio) -> None:
+    dialogue = Dialogue(checkpoint.chat, DEMO_INSTRUCTIONS, today=date(2026, 1, 1))
+    dialogue.append_assistant_text(GREETING)
+    number = Slots(number="one two five six")
+    heard = []
+    for turn in (
+        _turn("where is my order", "order"),
+        _turn("it's one two five six", "number", number),
+        _turn("what was my order number", "recall_number"),
+    ):
+        dialogue.append_user_clip(_say(studio, turn))
+        (ids,) = greedy.reply(checkpoint, [dialogue.prompt()])
+        dialogue.append_assistant_tokens(ids)
+        heard.append(checkpoint.chat.decode(ids))
+    said = (
+        heard[1]
+        .removeprefix("I will have order ")
+        .removesuffix(" checked. Anything else?")
+    )
+    assert heard[0] == "Sure. What is your four digit order number?"
+    assert heard[2] == f"You said {said}."
+
+
+def test_it_writes_down_what_was_said(checkpoint: Checkpoint, studio: Studio) -> None:
+    dialogue = Dialogue(checkpoint.chat, None, today=date(2026, 1, 1))
+    clip = _say(studio, _turn("i want to speak to a person", "person"))
+    before, after = TRANSCRIBE_PROMPTS[0]
+    dialogue.append_user_clip(clip, before, after)
+    (ids,) = greedy.reply(checkpoint, [dialogue.prompt()])
+    assert checkpoint.chat.decode(ids) == "i want to speak to a person"
+
+
+def test_it_knows_a_whole_turn_from_one_broken_off(
+    checkpoint: Checkpoint, studio: Studio
+) -> None:
+    text = "i want to book an appointment on tuesday"
+    spoken = Spoken(text, "book_day", Slots(day="tuesday"), "", 8)
+    prompts = []
+    for turn in (
+        opening_turn(spoken),
+        Turn("cut", spoken, "unfinished", "i want to book", "", "an"),
+    ):
+        dialogue = Dialogue(checkpoint.chat, DEMO_INSTRUCTIONS, today=date(2026, 1, 1))
+        dialogue.append_user_clip(_say(studio, turn))
+        prompts.append(dialogue.prompt())
+    over, going_on = greedy.turn_end_probabilities(checkpoint, prompts)
+    assert over > 0.5 > going_on
