@@ -33,7 +33,7 @@ from agi_handlers.errors import (
 from agi_handlers.vicidial.api_text import phone_digits
 from agi_handlers.vicidial.call_ids import LineState, VicidialCallId, identify, recover
 from agi_handlers.vicidial.callback_time import parse_callback_time
-from agi_handlers.vicidial.client import VicidialClient
+from agi_handlers.vicidial.client import NotSent, VicidialClient
 from agi_handlers.vicidial.duties import (
     AddComment,
     Duty,
@@ -60,7 +60,13 @@ from telemetry import fields
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Controlled: TypeAlias = Literal["done", "gone", "refused", "unknown"]
+Controlled: TypeAlias = Literal[
+    "done",  # queued; the channel follows
+    "gone",  # VICIdial knows of no such call any more
+    "bad_target",  # no such in-group, no such extension
+    "not_done",  # refused, or not sent
+    "unknown",  # sent, and no answer: it may have been done
+]
 
 # Users VICIdial shows for a call before the keepalive has noted its line.
 _NOBODY = frozenset(("", "VDAD", "VDCL"))
@@ -152,14 +158,22 @@ class VicidialCall:
 
     async def fetch_lead(self) -> None:
         """Its data, if VICIdial tells in time; a call goes on without."""
-        lead_id = self.identity.lead_id if self.identity is not None else None
-        if lead_id is None or self.lead is not NO_LEAD:
+        if self.lead is not NO_LEAD:
             return
         try:
             async with asyncio.timeout(self._options.lead_timeout_s):
-                self.lead = await self._lead(lead_id)
+                lead_id = await self._lead_id()
+                if lead_id is not None:
+                    self.lead = await self._lead(lead_id)
         except (TimeoutError, VicidialError) as exc:
             logger.warning("lead_not_read", extra=fields(error=str(exc) or "too slow"))
+
+    async def _lead_id(self) -> int | None:
+        """Of a call without an id: the one lead that has the caller's number."""
+        if self.identity is not None:
+            return self.identity.lead_id
+        found = await self._client.lead_search(self._number) if self._number else ()
+        return found[0] if len(found) == 1 else None
 
     async def _lead(self, lead_id: int) -> Lead:
         try:
@@ -247,7 +261,7 @@ class VicidialCall:
             return for_dialplan(outcome)
         ending = ending_of(outcome, self._campaign, has_hung_up=agi.hung_up)
         callback = self._callback(outcome, identity)
-        controlled: Controlled = "refused"
+        controlled: Controlled = "not_done"
         if isinstance(ending, HangUp | TransferTo):
             controlled = await self._control(ending, identity, callback)
         elif callback is not None:
@@ -326,15 +340,20 @@ class VicidialCall:
                 )
                 if exc.reason is Refusal.NO_ACTIVE_CALL:
                     return "gone"
+                if exc.reason in (Refusal.INGROUP_INVALID, Refusal.PHONE_INVALID):
+                    return "bad_target"
                 if exc.reason is not Refusal.AGENT_NOT_LOGGED_IN:
-                    return "refused"
-            except VicidialUnavailable as exc:
+                    return "not_done"
+            except NotSent as exc:
                 logger.warning("ending_not_sent", extra=fields(error=str(exc)))
+                return "not_done"
+            except VicidialUnavailable as exc:
+                logger.warning("ending_unanswered", extra=fields(error=str(exc)))
                 return "unknown"
             else:
                 self._agent_user = user
                 return "done"
-        return "refused"
+        return "not_done"
 
     async def _send_as(
         self, user: str, ending: HangUp | TransferTo, identity: VicidialCallId
@@ -402,14 +421,16 @@ class VicidialCall:
 
         A HANGUP line is the transfer itself; Asterisk goes on when we close.
         """
-        if controlled == "done":
+        options = self._options
+        wait_s = {"done": options.transfer_wait_s, "unknown": options.hang_up_wait_s}
+        if controlled in wait_s:
             try:
-                async with asyncio.timeout(self._options.transfer_wait_s):
+                async with asyncio.timeout(wait_s[controlled]):
                     await agi.wait_hangup()
                 return for_dialplan(outcome)
             except TimeoutError:
                 logger.error("vicidial_did_not_transfer")
-        if controlled == "refused":
+        if controlled == "bad_target":
             return replace(outcome, transfer_to="")
         return without_control(outcome)
 

@@ -63,6 +63,10 @@ _PATHS: Mapping[Api, str] = {
 }
 
 
+class NotSent(VicidialUnavailable):
+    """No connection: VICIdial has not seen the request at all."""
+
+
 class VicidialOptionsInvalid(ValueError):
     """URL, user or password can never work; the message says why, without them."""
 
@@ -404,6 +408,9 @@ class VicidialClient:
             # httpx's limits are per read: a server that drips would hold a caller
             async with asyncio.timeout(options.timeout_s):
                 status, body = await self._exchange(self._http, _PATHS[api], form)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as exc:
+            ERRORS.labels(kind="vicidial_connection").inc()
+            raise NotSent(f"{function}: {type(exc).__name__}") from exc
         except (TimeoutError, httpx.TimeoutException) as exc:
             ERRORS.labels(kind="vicidial_timeout").inc()
             raise VicidialUnavailable(
@@ -463,6 +470,7 @@ def _tls(options: VicidialOptions) -> ssl.SSLContext | bool:
 __all__ = [
     "CallbackRequest",
     "ColumnsShifted",
+    "NotSent",
     "VicidialClient",
     "VicidialOptions",
     "VicidialOptionsInvalid",

@@ -194,6 +194,7 @@ class OutboxFile:
 def _connect(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # numbers and notes are in it
     except OSError as exc:
         raise sqlite3.OperationalError(str(exc)) from exc
     # used by one worker thread after another, never by two at once

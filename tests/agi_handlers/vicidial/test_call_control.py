@@ -153,6 +153,17 @@ async def test_without_an_id_nothing_is_controlled(
     assert "ra_call_control" not in fake.functions
 
 
+async def test_lead_of_a_call_without_an_id_is_found_by_its_number(
+    fake: FakeVicidial, data_dir: Path
+) -> None:
+    async with on_stage(fake, data_dir, "GARCIA") as stage:
+        assert stage.call.identity is None
+        assert stage.call.lead.get("first_name") == "Maria"
+    fake.db.add_lead(1002, "7275551212", first_name="Bob")
+    async with on_stage(fake, data_dir, "GARCIA") as stage:
+        assert stage.call.lead.get("first_name") == ""
+
+
 async def test_line_that_does_not_answer_makes_recovery_give_up(
     fake: FakeVicidial, data_dir: Path
 ) -> None:
@@ -289,6 +300,45 @@ async def test_line_that_logged_out_is_replaced_by_the_first(
     users = [form["agent_user"] for form in fake.forms("ra_call_control")]
     assert users == ["7002", "7001"]
     assert fake.db.log[Y].status == "NI"
+
+
+async def test_lost_answer_is_no_second_control(
+    fake: FakeVicidial, data_dir: Path
+) -> None:
+    """VICIdial did it and the answer got lost: told again by other means only."""
+    fake.db.give_call(V, 1001)
+    async with on_stage(fake, data_dir) as stage:
+        await told(fake, "callid_info", 2)
+        fake.lost_answers = 1
+        await stage.end(ENDED)
+        await told(fake, "update_lead")
+    assert len(fake.forms("ra_call_control")) == 1
+    assert fake.db.log[V].status == fake.db.leads["1001"]["status"] == "NI"
+
+
+async def test_transfer_whose_answer_was_lost_is_made_once(
+    fake: FakeVicidial, data_dir: Path
+) -> None:
+    fake.db.give_call(V, 1001)
+    async with on_stage(fake, data_dir) as stage:
+        await told(fake, "callid_info", 2)
+        fake.lost_answers = 1
+        outcome = await stage.end(CallOutcome("transfer", transfer_to="917275559999"))
+        assert stage.agi.hung_up
+    assert outcome.transfer_to == "917275559999"
+    assert len(fake.forms("ra_call_control")) == 1
+
+
+async def test_transfer_without_vicidial_is_the_dialplans_at_once(
+    fake: FakeVicidial, data_dir: Path
+) -> None:
+    fake.db.give_call(V, 1001)
+    async with on_stage(fake, data_dir) as stage:
+        await fake.stop()
+        outcome = await stage.end(CallOutcome("transfer", transfer_to="SALESLINE"))
+        assert not stage.agi.hung_up
+        await fake.start()
+    assert outcome.transfer_to == "SALESLINE"
 
 
 @pytest.mark.parametrize("fault", ["html", "500", "silent", "reset", "empty"])

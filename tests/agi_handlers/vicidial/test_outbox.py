@@ -279,6 +279,13 @@ async def test_folder_that_cannot_be_made_is_a_clear_error(
     assert "outbox_unusable" in caplog.text
 
 
+def test_file_is_for_its_owner_only(path: Path) -> None:
+    file = OutboxFile(path)
+    file.open(0.0)
+    file.close()
+    assert path.stat().st_mode & 0o077 == 0
+
+
 def test_file_of_a_newer_version_is_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version=99")
