@@ -280,11 +280,13 @@ class VicidialClient:
         lead_id: int,
         values: Mapping[str, str],
         *,
+        comments: str | None = None,
         custom: Mapping[str, str] | None = None,
         callback: CallbackRequest | None = None,
     ) -> None:
         """Write fields of a lead; `api_text.BLANK` empties one.
 
+        comments: sent as they are; what people wrote there keeps its letters.
         An empty answer means that there was nothing to change.
 
         Raises:
@@ -294,6 +296,8 @@ class VicidialClient:
         asked |= {name: stored_text(v) for name, v in (custom or {}).items()}
         if custom:
             asked["custom_fields"] = "Y"
+        if comments is not None:
+            asked["comments"] = comments
         if callback is not None:
             asked |= {
                 "campaign_id": callback.campaign_id,

@@ -24,7 +24,7 @@ CALLBACK_HOLD = "CBHOLD"
 _OWN_STATUSES = frozenset(
     ("", "NEW", "QUEUE", "INCALL", "XFER", "RAXFER", "DROP", "PDROP", "XDROP")
 )
-_MAX_COMMENTS = 255
+_MAX_COMMENT_BYTES = 255
 _COMMENT_SEPARATOR = " / "
 
 
@@ -159,7 +159,9 @@ async def _add_comment(client: VicidialClient, lead_id: int, text: str) -> None:
     before = await client.lead_value(lead_id, "comments")
     if text in before:
         return
-    room = _MAX_COMMENTS - len(text) - len(_COMMENT_SEPARATOR)
-    if before and room > 0:
-        text = before[-room:].lstrip() + _COMMENT_SEPARATOR + text
-    await client.update_lead(lead_id, {"comments": text})
+    room = _MAX_COMMENT_BYTES - len(text) - len(_COMMENT_SEPARATOR)
+    # the newest part of what people wrote; a letter cut in two is dropped
+    kept = before.encode()[-room:].decode(errors="ignore").lstrip() if room > 0 else ""
+    if kept:
+        text = kept + _COMMENT_SEPARATOR + text
+    await client.update_lead(lead_id, {}, comments=text)

@@ -111,7 +111,7 @@ class Vicidial:
             # the non-agent one first: it is the one that looks things up
             for api in ("non_agent", "agent"):
                 versions[api] = await self._client.version(api)
-            if self._options.agent_user and not self._client.is_locked_out:
+            if self._options.agent_user:
                 await self._client.agent_status(self._options.agent_user)
         except VicidialError as exc:
             self._note(str(exc))

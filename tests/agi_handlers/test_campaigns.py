@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from agi_handlers.campaigns import CampaignsInvalid, TransferTarget, load_campaigns
+from agi_handlers.campaigns import (
+    Campaign,
+    CampaignsInvalid,
+    Phrases,
+    TransferTarget,
+    load_campaigns,
+)
+from agi_handlers.vicidial.lead import NO_LEAD, Lead
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -67,7 +74,7 @@ def test_codes_of_the_model_become_the_shops_statuses(tmp_path: Path) -> None:
 
 def test_a_lead_field_that_does_not_exist_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "default.toml").write_text('[phrases]\ngreeting = "Hi {frist_name}"\n')
-    with pytest.raises(CampaignsInvalid, match="no lead has a field .frist_name"):
+    with pytest.raises(CampaignsInvalid, match=r"no lead has a field \{frist_name\}"):
         load_campaigns(tmp_path)
 
 
@@ -87,3 +94,19 @@ def test_transfer_targets_are_in_groups_or_extensions(
 ) -> None:
     target = TransferTarget.parse(text)
     assert (target.kind, target.name) == (kind, name)
+
+
+def test_campaign_of_a_call_has_the_leads_fields_in_it() -> None:
+    campaign = Campaign.model_validate(
+        {
+            "instructions": "You call {first_name}.",
+            "phrases": {"greeting": "Hello {first_name}!", "say_again": "{city}"},
+        }
+    )
+    maria = campaign.for_lead(Lead(1, {"first_name": "Maria"}))
+    assert maria.instructions.startswith("You call \u00abMaria\u00bb.")
+    assert maria.phrases.greeting == "Hello Maria!"
+    assert maria.phrases.say_again == Phrases().say_again, "nothing would be said"
+    assert campaign.instructions == "You call {first_name}."
+    plain = Campaign()
+    assert plain.for_lead(NO_LEAD) == plain

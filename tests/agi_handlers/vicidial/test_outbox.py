@@ -362,3 +362,16 @@ async def test_comments_keep_the_newest_when_there_is_no_room() -> None:
         kept = fake.db.leads["1001"]["comments"]
         assert len(kept) == 255
         assert kept.endswith("xx / wants a call")
+
+
+async def test_what_people_wrote_keeps_its_letters() -> None:
+    async with at_vicidial() as (fake, client):
+        fake.db.leads["1001"]["comments"] = "Se\u00f1ora Mu\u00f1oz & son <2>"
+        await tell(client, AddComment(1001, "bot: wants a call"), is_late=False)
+        kept = fake.db.leads["1001"]["comments"]
+        assert kept == "Se\u00f1ora Mu\u00f1oz & son <2> / bot: wants a call"
+        fake.db.leads["1001"]["comments"] = "\u00f1" * 127
+        await tell(client, AddComment(1001, "bot: again"), is_late=False)
+        kept = fake.db.leads["1001"]["comments"]
+        assert len(kept.encode()) <= 255
+        assert kept.endswith("\u00f1 / bot: again")
