@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import os
 import subprocess
 import sys
@@ -28,35 +27,28 @@ import time
 from array import array
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, cast
-from uuid import UUID
+from typing import Any, Final, cast
 
 import numpy as np
 import psutil
-from numpy.typing import NDArray
 
 from agi_handlers.agi.connection import AgiConnection
 from agi_handlers.agi.protocol import AgiRequest
 from agi_handlers.agi.server import AgiServer, AgiServerOptions
-from agi_handlers.audio_leg.audiosocket_protocol import (
-    FRAME_MESSAGE_BYTES,
-    audio_message,
-    call_id_message,
-)
+from agi_handlers.audio_leg.batched_ears import BatchedEars
 from agi_handlers.audio_leg.choose_leg import LegChooser, LegOptions
 from agi_handlers.audio_leg.frame_wheel import FrameWheel, run_frame_wheel
 from agi_handlers.audio_leg.leg import AudioLeg, CallerAudio, LegEvent
 from agi_handlers.audio_leg.media_port import MediaPortOptions, open_media_port
 from agi_handlers.errors import TelephonyError
+from benchmarks.loopback_asterisk import Floats, place_calls, speechlike, talk
 from benchmarks.provenance import provenance
-from model.audio.frames import FRAME_BYTES, FRAME_SAMPLES, RATE_HZ
-from model.audio.pcm import pcm16_from_wave
+from model.audio.frames import FRAME_BYTES
 from model.vad.detector import DetectorName, SpeechDetector, load_detector
-from model.vad.listener import CallerEar, feed_together
+from model.vad.listener import CallerEar
 
 _FRAME_S: Final = 0.020
 _SETTLE_S: Final = 2.0  # after the last call has connected, before measuring
-Floats: TypeAlias = NDArray[np.float64]
 _VADS: Final = ("none", "webrtc", "silero", "silero_batched")
 _LOOPS: Final = ("uvloop", "asyncio")
 
@@ -180,30 +172,13 @@ class _TickProbe:
         )
 
 
-class _Hall:
-    """All ears together: one run of the network for what came in 5 ms."""
-
-    def __init__(self, wheel: FrameWheel) -> None:
-        self._waiting: dict[CallerEar, bytes] = {}
-        for _ in range(wheel.options.num_phases):
-            wheel.add(self)
-
-    def hear(self, ear: CallerEar, pcm16: bytes) -> None:
-        self._waiting[ear] = self._waiting.get(ear, b"") + pcm16
-
-    def on_frame_time(self, num_frames: int) -> None:
-        waiting, self._waiting = self._waiting, {}
-        if waiting:
-            feed_together(list(waiting), list(waiting.values()))
-
-
 @dataclass
 class _Exchange:
     """What all calls of the phone half share."""
 
     chooser: LegChooser
     detector: SpeechDetector | None
-    hall: _Hall | None
+    ears: BatchedEars | None
     num_open: int = 0
     num_failed: int = 0
     num_frames_heard: int = 0
@@ -231,14 +206,14 @@ class _Exchange:
         async for event in events:
             if isinstance(event, CallerAudio):
                 self.num_frames_heard += len(event.pcm16) // FRAME_BYTES
-                if ear is not None and self.hall is not None:
-                    self.hall.hear(ear, event.pcm16)
+                if ear is not None and self.ears is not None:
+                    await self.ears.hear(ear, event.pcm16)
                 elif ear is not None:
                     ear.feed(event.pcm16)
 
 
 async def _speak(leg: AudioLeg) -> None:
-    speech = _speechlike(5.0, level=0.1)
+    speech = speechlike(5.0, level=0.1)
     while True:
         await leg.play(speech)
 
@@ -256,8 +231,8 @@ async def _phone(options: argparse.Namespace) -> dict[str, Any]:
     async with open_media_port(port_options) as media_port:
         with run_frame_wheel() as wheel:
             chooser = LegChooser(LegOptions(media="audiosocket"), media_port, wheel)
-            hall = _Hall(wheel) if options.vad == "silero_batched" else None
-            exchange = _Exchange(chooser, detector, hall)
+            ears = BatchedEars() if options.vad == "silero_batched" else None
+            exchange = _Exchange(chooser, detector, ears)
             server_options = AgiServerOptions(host="127.0.0.1", port=0)
             async with AgiServer({"bench": exchange.talk}, server_options) as server:
                 memory_before = process.memory_info().rss
@@ -310,100 +285,11 @@ async def _until(condition: Callable[[], bool]) -> None:
 # --- Asterisk ---
 
 
-class _Channel(asyncio.Protocol):
-    """AGI of one call: answers what the leg asks, and connects its audio."""
-
-    def __init__(self, calls: list[_Media]) -> None:
-        self._calls = calls
-        self._transport: asyncio.Transport | None = None
-        self._received = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(
-            b"agi_network: yes\nagi_network_script: bench\nagi_channel: Bench/1\n"
-            b"agi_uniqueid: 1.1\nagi_version: 22.10.1\n\n"
-        )
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        *lines, self._received = self._received.split(b"\n")
-        for line in lines:
-            self._answer(line.decode())
-
-    def _answer(self, line: str) -> None:
-        assert self._transport is not None
-        if line.startswith("EXEC AudioSocket"):
-            call_id, address = line.split()[2].split(",")
-            media = _Media(UUID(call_id), self._ended)
-            self._calls.append(media)
-            host, port = address.split(":")
-            loop = asyncio.get_running_loop()
-            media.task = loop.create_task(
-                loop.create_connection(lambda: media, host, int(port))
-            )
-        elif line.startswith("CHANNEL STATUS"):
-            self._transport.write(b"200 result=6\n")
-        elif line.startswith("GET FULL VARIABLE"):
-            self._transport.write(b"200 result=1 (1)\n")
-        else:
-            self._transport.write(b"200 result=0\n")
-
-    def _ended(self) -> None:
-        """The caller hung up, as Asterisk tells it."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"200 result=-1\n")
-            self._transport.write(b"HANGUP\n")
-
-
-class _Media(asyncio.Protocol):
-    """Audio of one call: notes when each frame came."""
-
-    def __init__(self, call_id: UUID, ended: Callable[[], None]) -> None:
-        self.arrivals_s: array[float] = array("d")
-        self.transport: asyncio.Transport | None = None
-        self.task: asyncio.Task[Any] | None = None
-        self.is_measuring = False
-        self._call_id = call_id
-        self._ended = ended
-        self._num_bytes = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.transport.write(call_id_message(self._call_id))
-
-    def data_received(self, data: bytes) -> None:
-        self._num_bytes += len(data)
-        num_frames, self._num_bytes = divmod(self._num_bytes, FRAME_MESSAGE_BYTES)
-        if self.is_measuring:
-            now_s = time.monotonic()
-            for _ in range(num_frames):
-                self.arrivals_s.append(now_s)
-
-    def hang_up(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
-        self._ended()
-
-    def lateness_ms(self) -> Floats:
-        times = np.asarray(self.arrivals_s)
-        behind = times - np.arange(len(times)) * _FRAME_S
-        return (behind - behind.min()) * 1000 if len(times) else times
-
-
 async def _asterisk(options: argparse.Namespace) -> dict[str, Any]:
     _pin(options.core)
-    loop = asyncio.get_running_loop()
-    calls: list[_Media] = []
-    channels = []
     num_calls = int(options.calls)
-    for _ in range(num_calls):
-        transport, _ = await loop.create_connection(
-            lambda: _Channel(calls), "127.0.0.1", options.agi_port
-        )
-        channels.append(transport)
-    await _until(lambda: len(calls) == num_calls)
-    sending = asyncio.create_task(_send(calls))
+    calls = await place_calls(num_calls, "127.0.0.1", options.agi_port)
+    talking = asyncio.create_task(talk(calls))
     await asyncio.sleep(_SETTLE_S)
     for call in calls:
         call.is_measuring = True
@@ -411,13 +297,11 @@ async def _asterisk(options: argparse.Namespace) -> dict[str, Any]:
     for call in calls:
         call.is_measuring = False
     await asyncio.sleep(1.0)  # the phone half still measures
-    sending.cancel()
-    await asyncio.gather(sending, return_exceptions=True)
+    talking.cancel()
+    await asyncio.gather(talking, return_exceptions=True)
     for call in calls:
         call.hang_up()
     await asyncio.sleep(0.5)
-    for transport in channels:
-        transport.close()
     lateness = np.concatenate([call.lateness_ms() for call in calls])
     return {
         "frames_received": len(lateness),
@@ -427,40 +311,6 @@ async def _asterisk(options: argparse.Namespace) -> dict[str, Any]:
         "late_p99_ms": _percentile(lateness, 99),
         "late_max_ms": _percentile(lateness, 100),
     }
-
-
-async def _send(calls: list[_Media]) -> None:
-    """A frame a call every 20 ms, the calls spread over the 20 ms in eight groups."""
-    frames = _frames()
-    groups = [calls[first::8] for first in range(8)]
-    begin_s, step = time.monotonic(), 0
-    while True:
-        group = groups[step % 8]
-        message = frames[step // 8 % len(frames)]
-        for call in group:
-            if call.transport is not None and not call.transport.is_closing():
-                call.transport.write(message)
-        behind = int((time.monotonic() - begin_s) / _FRAME_S * 8) - step
-        step += max(1, behind)  # a client that was held up does not burst either
-        await asyncio.sleep(max(0.0, begin_s + step * _FRAME_S / 8 - time.monotonic()))
-
-
-def _frames() -> list[bytes]:
-    speech = _speechlike(4.0, level=0.2)
-    return [
-        audio_message(speech[at : at + FRAME_BYTES])
-        for at in range(0, len(speech), FRAME_BYTES)
-    ]
-
-
-def _speechlike(seconds: float, *, level: float) -> bytes:
-    """Noise in syllables for half the time, then almost silence: pcm16."""
-    num_samples = math.ceil(seconds * RATE_HZ / FRAME_SAMPLES) * FRAME_SAMPLES
-    at_s = np.arange(num_samples) / RATE_HZ
-    envelope = np.where(at_s < seconds / 2, np.abs(np.sin(at_s * 12)), 0.003)
-    noise = np.random.default_rng(1).standard_normal(num_samples)
-    wave = np.clip(noise * envelope * level, -1.0, 1.0)
-    return pcm16_from_wave(wave.astype(np.float32))
 
 
 if __name__ == "__main__":

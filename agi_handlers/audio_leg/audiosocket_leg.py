@@ -145,6 +145,8 @@ class AudioSocketLeg:
         for at in range(0, len(pcm16), _STEP_BYTES):
             await self._room.wait()
             if generation != self._generation or self._events.closed is not None:
+                # a speaker that plays on and on must not keep the loop to itself
+                await asyncio.sleep(0)
                 return
             self._queue.add(pcm16[at : at + _STEP_BYTES])
             if self._queue.is_full:

@@ -72,8 +72,9 @@ class FileChooser:
         keep_s: float,
     ) -> None:
         self._media_port = media_port
-        self._shared_dir = shared_dir
-        self._exchange_dir = exchange_dir
+        # absolute: Asterisk would look for a relative name among its own sounds
+        self._shared_dir = shared_dir and shared_dir.absolute()
+        self._exchange_dir = exchange_dir and exchange_dir.absolute()
         self._shell = shell
         self._memory = DialerMemory(keep_s)
         self._has_swept = False

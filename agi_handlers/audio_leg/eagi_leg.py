@@ -209,6 +209,8 @@ class EagiLeg:
     async def play(self, pcm16: bytes) -> None:
         if self._events.closed is None:
             await self._speech.play(pcm16)
+        else:  # a speaker that plays on and on must not keep the loop to itself
+            await asyncio.sleep(0)
 
     def end_of_speech(self) -> None:
         if self._events.closed is None:

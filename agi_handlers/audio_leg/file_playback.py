@@ -110,7 +110,7 @@ class FilePlayback:
         for at in range(0, len(pcm16), step):
             await self._room.wait()
             if generation != self._generation:
-                return
+                return  # stopped meanwhile
             self._pieces.add(pcm16[at : at + step])
             if self._pieces.queued_ms >= self._options.max_queued_ms:
                 self._room.clear()

@@ -119,6 +119,8 @@ class RecordedTurnsLeg:
         if self._events.closed is None:
             self._wants_to_listen = False
             await self._playback.play(pcm16)
+        else:  # a speaker that plays on and on must not keep the loop to itself
+            await asyncio.sleep(0)
 
     def end_of_speech(self) -> None:
         if self._events.closed is None:

@@ -296,6 +296,23 @@ async def test_end_is_orderly_and_agi_works_again(
     assert [kind for kind, _ in call.media.messages].count(0) == 1
 
 
+async def test_a_speaker_that_plays_on_does_not_block_the_loop_after_the_end(
+    media_port: MediaPort, wheel: FrameWheel
+) -> None:
+    async with open_call(media_port, wheel) as call:
+
+        async def speak_on_and_on() -> None:
+            while True:
+                await call.leg.play(TONE)
+
+        speaking = asyncio.create_task(speak_on_and_on())
+        await call.media.wait_for(lambda: TONE in call.media.received_pcm16)
+        await call.leg.end()
+        assert await until_closed(call.leg) == LegClosed("ended_by_us")
+        speaking.cancel()
+        await asyncio.gather(speaking, return_exceptions=True)
+
+
 async def test_leaving_the_block_ends_the_leg(
     media_port: MediaPort, wheel: FrameWheel
 ) -> None:

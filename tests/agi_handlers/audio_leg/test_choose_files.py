@@ -145,6 +145,25 @@ async def test_a_shared_folder_that_is_missing_is_replaced_by_the_shell(
         assert await kind_opened(files, media_port, agi) is FileShell
 
 
+async def test_asterisk_is_told_an_absolute_path(
+    media_port: MediaPort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = FileChooser(
+        media_port,
+        shared_dir=None,
+        exchange_dir=Path("exchange"),
+        shell=FileShellOptions(),
+        keep_s=60.0,
+    )
+    async with (
+        dialogue(Host().responses) as (agi, _),
+        files.open_files(agi, address_of(media_port)) as opened,
+    ):
+        path = opened.path_for_asterisk("name")
+    assert path == str(tmp_path / "exchange" / "name")
+
+
 async def test_a_repaired_folder_is_used_after_some_time(
     media_port: MediaPort, tmp_path: Path
 ) -> None:

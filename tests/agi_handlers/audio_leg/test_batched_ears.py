@@ -1,0 +1,90 @@
+"""Ears fed together hear what each would hear alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from agi_handlers.audio_leg.batched_ears import BatchedEars
+from model.audio.pcm import Wave, pcm16_from_wave
+from model.vad.detector import DetectorStream, SpeechDetector, load_detector
+from model.vad.events import SpeechEvent, SpeechStarted
+from model.vad.listener import CallerEar
+
+FRAME_BYTES = 320
+
+
+def talk(seed: int) -> bytes:
+    """A second of quiet, one of loud noise in syllables, two of quiet."""
+    at_s = np.arange(8000 * 4) / 8000
+    is_loud = (at_s > 1 + seed * 0.1) & (at_s < 2 + seed * 0.1)
+    noise = np.random.default_rng(seed).standard_normal(len(at_s))
+    wave = np.where(is_loud, noise * 0.3 * np.abs(np.sin(at_s * 15)), noise * 1e-4)
+    return pcm16_from_wave(np.clip(wave, -1, 1).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def detector() -> SpeechDetector:
+    return load_detector("webrtc")
+
+
+async def hear_all(
+    ears: BatchedEars, ear: CallerEar, pcm16: bytes
+) -> list[SpeechEvent]:
+    events = []
+    for at in range(0, len(pcm16), FRAME_BYTES):
+        events += await ears.hear(ear, pcm16[at : at + FRAME_BYTES])
+    return events
+
+
+async def test_calls_heard_together_give_the_events_each_gives_alone(
+    detector: SpeechDetector,
+) -> None:
+    calls = [talk(seed) for seed in range(4)]
+    alone = [CallerEar(detector).feed(pcm16) for pcm16 in calls]
+    ears = BatchedEars()
+    async with asyncio.timeout(60):
+        together = await asyncio.gather(
+            *(hear_all(ears, CallerEar(detector), pcm16) for pcm16 in calls)
+        )
+    assert together == alone
+    assert all(isinstance(events[0], SpeechStarted) for events in alone)
+    # four calls in step share their runs
+    assert ears.num_runs == len(calls[0]) // FRAME_BYTES
+
+
+async def test_a_call_that_ends_while_it_waits_does_not_disturb_the_others(
+    detector: SpeechDetector,
+) -> None:
+    ears = BatchedEars()
+    leaving = asyncio.create_task(ears.hear(CallerEar(detector), bytes(FRAME_BYTES)))
+    staying = asyncio.create_task(ears.hear(CallerEar(detector), bytes(FRAME_BYTES)))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    async with asyncio.timeout(5):
+        assert await staying == []
+    assert leaving.cancelled()
+
+
+class _BrokenDetector:
+    window_samples = 160
+
+    def open_stream(self) -> DetectorStream:
+        return object()
+
+    def probabilities(
+        self, streams: Sequence[DetectorStream], windows: Sequence[Wave]
+    ) -> list[float]:
+        raise RuntimeError("the network is broken")
+
+
+async def test_a_detector_that_fails_is_told_to_every_call() -> None:
+    ears, detector = BatchedEars(), _BrokenDetector()
+    outcomes = await asyncio.gather(
+        *(ears.hear(CallerEar(detector), bytes(FRAME_BYTES)) for _ in range(2)),
+        return_exceptions=True,
+    )
+    assert [str(outcome) for outcome in outcomes] == ["the network is broken"] * 2
