@@ -17,6 +17,7 @@ import numpy as np
 
 from model.audio.pcm import Wave
 from model.errors import SynthesisFailed
+from model.onnx import import_onnxruntime
 from model.tts.errors import SynthesizerUnavailable, VoiceUnknown
 from model.tts.voice import Voice
 from model.tts.worker_loop import EmitWave
@@ -149,7 +150,7 @@ def _load_voice(path: Path, num_threads: int) -> Any:
     for file in (path, settings):
         if not file.is_file():
             raise SynthesizerUnavailable(f"piper voice: there is no file {file}")
-    onnxruntime = _piper("onnxruntime")
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
