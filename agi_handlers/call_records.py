@@ -168,6 +168,8 @@ class CallRecords:
                 self._expire()
         finally:
             self._close()
+            if self.num_dropped:
+                logger.error("records_lost", extra=fields(rows=self.num_dropped))
 
     def _next_batch(self) -> tuple[list[Row], bool]:
         """What is queued, waited for; True: nothing comes after it."""
@@ -200,7 +202,6 @@ class CallRecords:
                     return
             if is_last or self._wake.is_set():
                 self._drop(len(batch))
-                logger.error("records_lost", extra=fields(rows=len(batch)))
                 return
             self._wake.wait(self._options.retry_after_s)
 

@@ -254,6 +254,8 @@ class RecordingStore:
         if entry is not None:
             with contextlib.suppress(OSError):  # every write was checked by itself
                 entry.file.close()
+                if not entry.num_bytes:  # not even its beginning could be written
+                    path.unlink()
 
     def _has_room(self) -> bool:
         try:

@@ -186,6 +186,8 @@ class RecordsDatabase:
                 UPDATE calls SET status = 'interrupted', reason = 'process_ended',
                   num_turns = (SELECT count(*) FROM turns
                     WHERE turns.call_id = calls.call_id AND source = 'reply'),
+                  num_barge_ins = (SELECT count(*) FROM events
+                    WHERE events.call_id = calls.call_id AND kind = 'barge_in'),
                   ended_at = coalesce(answered_at, started_at) + coalesce((
                     SELECT max(at_ms) FROM (
                       SELECT max(coalesce(ended_ms, played_ms, released_ms)) AS at_ms

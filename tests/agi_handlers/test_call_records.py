@@ -96,11 +96,12 @@ def test_killed_process_loses_no_finished_turn_and_its_call_is_closed(
 import os, signal, sys, time
 from pathlib import Path
 from agi_handlers.call_records import CallRecords, RecordsOptions
-from agi_handlers.records.rows import CallRow, TurnRow
+from agi_handlers.records.rows import CallRow, EventRow, TurnRow
 keeper = CallRecords(RecordsOptions(Path({str(records_path(data_dir))!r}), "bot:4573"))
 with keeper.running():
     call = keeper.open_call(CallRow("dead", 1000.0))
     call.sink(TurnRow("dead", 1, "reply", ended_ms=5500))
+    call.sink(EventRow("dead", 5000, "barge_in"))
     print("written", flush=True)
     time.sleep(60)
 """
@@ -109,7 +110,7 @@ with keeper.running():
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"written\n"
-        wait_for_rows(data_dir, "turns")
+        wait_for_rows(data_dir, "events")
         process.kill()
     assert stored(data_dir, "calls")[0]["ended_at"] is None
     with records(data_dir, days=0):
@@ -117,7 +118,7 @@ with keeper.running():
     (row,) = stored(data_dir, "calls")
     assert (row["status"], row["reason"]) == ("interrupted", "process_ended")
     assert row["ended_at"] == pytest.approx(1005.5)
-    assert row["num_turns"] == 1
+    assert (row["num_turns"], row["num_barge_ins"]) == (1, 1)
 
 
 def test_open_calls_of_another_phone_half_are_left_alone(data_dir: Path) -> None:
@@ -181,14 +182,13 @@ def test_trouble_is_logged_once_and_rows_wait_until_it_is_over(
     assert keeper.num_dropped == 0
 
 
-def test_full_disk_holds_up_no_call(
+def test_disk_that_takes_nothing_holds_up_no_call(
     data_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with records(data_dir) as keeper:
         keeper.open_call(ROW)
     with closing(sqlite3.connect(records_path(data_dir))) as connection:
-        # the same error as from a full disk: SQLITE_FULL, for whoever writes next
-        connection.executescript(
+        connection.executescript(  # from now on every write fails
             "CREATE TRIGGER full BEFORE INSERT ON turns"
             " BEGIN SELECT raise(ABORT, 'database or disk is full'); END;"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import time
 import wave
 from collections.abc import Iterator
@@ -125,6 +126,25 @@ def test_disk_error_ends_the_recording_and_is_said_once(
             assert recording is not None
             recording.close()
     assert _messages(caplog).count("not_recording") == 1
+
+
+def test_recording_that_could_not_begin_leaves_no_empty_file(data_dir: Path) -> None:
+    with store(data_dir) as keeper:
+        recording = keeper.begin("c-1", is_full_duplex=True)
+        assert recording is not None
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        recording.timeline.caller(SECOND, 0)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            recording.flush()
+            recording.close()
+            deadline = time.monotonic() + 20
+            while not recording.is_lost:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(data_dir.rglob("*.wav"))
 
 
 def test_slow_disk_ends_recordings_and_holds_up_nothing(
