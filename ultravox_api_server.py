@@ -28,7 +28,14 @@ import uvloop
 import config
 from model.live_messages import MAX_AUDIO_BYTES
 from rest_api.app import AppOptions, create_app
-from rest_api.auth import ApiKeysInvalid, KeyRing, load_or_make_key
+from rest_api.auth import (
+    ApiKeysInvalid,
+    KeyRing,
+    LiveKeys,
+    add_key,
+    load_or_make_key,
+    revoke_key,
+)
 from rest_api.service_state import ServiceState
 from rest_api.start_up import keep_service
 from telemetry import fields, set_up_logging
@@ -52,16 +59,27 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="end when standard input is closed, i.e. when the parent has ended",
     )
-    supervised = parser.parse_args(arguments).supervised
+    parser.add_argument(
+        "--new-key", metavar="NAME", help="make an API key, print it once, and end"
+    )
+    parser.add_argument(
+        "--revoke-key", metavar="NAME", help="forget that API key, and end"
+    )
+    wanted = parser.parse_args(arguments)
+    supervised = wanted.supervised
     try:
         settings = config.load()
-        keys, new_key = _keys(settings)
+        if wanted.new_key or wanted.revoke_key:
+            _change_keys(settings, wanted.new_key, wanted.revoke_key)
+            return 0
+        ring, new_key = _keys(settings)
     except config.ConfigError as exc:
         for problem in exc.problems:
             print(problem, file=sys.stderr)
         return 2
     set_up_logging(settings.log_level, settings.log_format)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    keys = LiveKeys(ring)
     state = ServiceState(model_wanted=settings.model)
     app = create_app(
         state,
@@ -85,7 +103,9 @@ def main(arguments: list[str] | None = None) -> int:
     if new_key is not None:
         _show_key(new_key)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(server, listener, settings, state, supervised=supervised))
+        runner.run(
+            _serve(server, listener, settings, state, keys, supervised=supervised)
+        )
     return 0
 
 
@@ -102,6 +122,7 @@ async def _serve(
     listener: socket.socket,
     settings: config.Settings,
     state: ServiceState,
+    keys: LiveKeys,
     *,
     supervised: bool,
 ) -> None:
@@ -113,6 +134,7 @@ async def _serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, _reload_keys, keys)
     if supervised:
         _end_with_parent(lambda: loop.call_soon_threadsafe(stop))
     logger.info("listening", extra=fields(port=listener.getsockname()[1]))
@@ -178,6 +200,39 @@ def _keys(settings: config.Settings) -> tuple[KeyRing | None, str | None]:
         raise config.ConfigError(
             [f"ULTRAVOX_DATA_DIR: the new API key cannot be kept: {exc}"]
         ) from exc
+
+
+def _reload_keys(keys: LiveKeys) -> None:
+    """Read the keys again; should that fail, those known so far go on counting."""
+    try:
+        settings = config.load()
+        if (settings.auth == "off") != (keys.ring is None):
+            logger.error("keys_kept", extra=fields(reason="ULTRAVOX_AUTH has changed"))
+            return
+        ring, new_key = _keys(settings)
+    except config.ConfigError as exc:
+        logger.error("keys_kept", extra=fields(reason="; ".join(exc.problems)))
+        return
+    keys.ring = ring
+    if new_key is not None:
+        _show_key(new_key)
+    count = 0 if ring is None else len(ring.digests)
+    logger.info("keys_reloaded", extra=fields(keys=count))
+
+
+def _change_keys(settings: config.Settings, new: str | None, old: str | None) -> None:
+    """Raises ConfigError: it cannot be done."""
+    if settings.api_keys.get_secret_value().strip():
+        raise config.ConfigError(["the keys are in ULTRAVOX_API_KEYS: change it there"])
+    try:
+        if new:
+            _, key = add_key(settings.data_dir, new)
+            print(f"{key}\n(kept as a hash; SIGHUP tells a running server)")
+        if old:
+            revoke_key(settings.data_dir, old)
+            print(f"{old} is revoked (SIGHUP tells a running server)")
+    except (ApiKeysInvalid, OSError) as exc:
+        raise config.ConfigError([f"ULTRAVOX_DATA_DIR: {exc}"]) from exc
 
 
 def _show_key(key: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -13,12 +13,14 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from rest_api import calls, chat, docs, health, live, openai
 from rest_api.audio_bodies import AudioDecoding
-from rest_api.auth import ApiKeyGate, KeyRing
+from rest_api.auth import ApiKeyGate, KeyRing, LiveKeys
 from rest_api.console import pages as console
 from rest_api.conversations import Conversations, KeepingOptions
 from rest_api.errors import add_error_answers
+from rest_api.limits import ClientLimits, LimitOptions
 from rest_api.requests import BODY_TIMEOUT_S, MAX_BODY_BYTES, RequestEnvelope
 from rest_api.service_state import ServiceState
+from rest_api.talk import pages as talk
 
 _DESCRIPTION: Final = """
 Conversations with the bot, in text and audio.
@@ -36,12 +38,13 @@ Live dialogues with speech both ways run over the WebSocket `/chat/live`.
 class AppOptions:
     """Who may come in and how much they may bring."""
 
-    keys: KeyRing | None = None
+    keys: KeyRing | LiveKeys | None = None
     """None: everybody may come in."""
     cors_origins: Sequence[str] = ()
     """Web pages of these origins may call us; by default none."""
     max_body_bytes: int = MAX_BODY_BYTES
     body_timeout_s: float = BODY_TIMEOUT_S
+    limits: LimitOptions = field(default_factory=LimitOptions)
     keeping: KeepingOptions | None = None
     """Of conversations that clients ask to have kept."""
     data_dir: Path | None = None
@@ -65,13 +68,18 @@ def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAP
     for router in (chat.router, openai.router, health.router, live.router, docs.router):
         app.include_router(router)
     app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
+    app.include_router(talk.router)
     app.include_router(console.router)
     if options.data_dir is not None:
         calls.add_calls(app, options.data_dir)
     add_error_answers(app)
     # The last one added is the outermost.
+    app.add_middleware(ClientLimits, options=options.limits)
     app.add_middleware(
-        ApiKeyGate, keys=options.keys, allowed_origins=options.cors_origins
+        ApiKeyGate,
+        keys=options.keys,
+        allowed_origins=options.cors_origins,
+        wrong_keys_per_min=options.limits.wrong_keys_per_min,
     )
     if options.cors_origins:
         app.add_middleware(

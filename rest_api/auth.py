@@ -20,11 +20,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from rest_api.console.pages import PATHS as CONSOLE_PATHS
 from rest_api.errors import error_response
+from rest_api.limits import TokenBuckets, address_of
+from rest_api.talk.pages import PATHS as TALK_PATHS
 from telemetry import fields
 
 logger = logging.getLogger(__name__)
@@ -34,12 +37,18 @@ OPEN_PATHS: Final = frozenset(
         *("/health", "/health/live", "/health/ready"),
         *("/docs", "/docs/docs.js", "/docs/docs.css", "/openapi.json"),
         *CONSOLE_PATHS,
+        *TALK_PATHS,
     }
 )
 LIVE_SUBPROTOCOL: Final = "chat-live"
 _KEY_SUBPROTOCOL: Final = "key."
 """A browser's WebSocket has no headers: it offers "chat-live" and "key.<KEY>"."""
 _HASH_FILE: Final = "api_key.sha256"
+_HASHED: Final = "sha256:"
+_DEFAULT_NAME: Final = "default"
+_WRONG_KEYS_PER_MIN: Final = 20.0
+"""From one address; with the burst below a mistyped key harms nobody."""
+_WRONG_KEYS_BURST: Final = 20.0
 # What a proxy on this host adds to requests from elsewhere.
 _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip")
 MIN_KEY_CHARS: Final = 16
@@ -57,7 +66,7 @@ class KeyRing:
 
     @classmethod
     def parse(cls, setting: str) -> KeyRing:
-        """`name:key,name:key`.
+        """`name:key,name:key`; a key may be given as `sha256:` and its hash in hex.
 
         Raises:
             ApiKeysInvalid: without showing any key.
@@ -69,12 +78,15 @@ class KeyRing:
             name, colon, key = (part.strip() for part in entry.partition(":"))
             if not colon or not name or not key:
                 raise ApiKeysInvalid(f"entry {number + 1} is not name:key")
+            if name in digests:
+                raise ApiKeysInvalid(f"the name {name!r} is there twice")
+            if key.startswith(_HASHED):
+                digests[name] = _hash_in(name, key.removeprefix(_HASHED))
+                continue
             if len(key) < MIN_KEY_CHARS:
                 raise ApiKeysInvalid(
                     f"the key of {name!r} has fewer than {MIN_KEY_CHARS} characters"
                 )
-            if name in digests:
-                raise ApiKeysInvalid(f"the name {name!r} is there twice")
             digests[name] = digest(key)
         return cls(digests)
 
@@ -93,43 +105,126 @@ def digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
+def _hash_in(name: str, text: str) -> bytes:
+    try:
+        known = bytes.fromhex(text)
+    except ValueError:
+        known = b""
+    if len(known) != hashlib.sha256().digest_size:
+        raise ApiKeysInvalid(f"the hash of {name!r} is not 64 hexadecimal digits")
+    return known
+
+
+@dataclass(slots=True)
+class LiveKeys:
+    """The keys that count now; replacing them revokes what is no longer there."""
+
+    ring: KeyRing | None
+    """None: everybody may come in."""
+
+
 def load_or_make_key(data_dir: Path) -> tuple[KeyRing, str | None]:
-    """The key of an installation that set none; the key itself only when it is new.
+    """The keys of an installation that set none; a key itself only when it is new.
 
     Raises:
         OSError: the folder cannot be written.
     """
     path = data_dir / _HASH_FILE
     try:
-        return KeyRing({"default": bytes.fromhex(path.read_text().strip())}), None
+        return KeyRing(_read_hashes(path)), None
     except FileNotFoundError:
-        key = secrets.token_urlsafe(32)
-    except ValueError:
+        pass
+    except ApiKeysInvalid:
         logger.warning("api_key_file_broken", extra=fields(path=str(path)))
-        key = secrets.token_urlsafe(32)
-    data_dir.mkdir(parents=True, exist_ok=True)
-    path.write_text(digest(key).hex() + "\n")
-    path.chmod(0o600)
-    return KeyRing({"default": digest(key)}), key
+    return add_key(data_dir, _DEFAULT_NAME, anew=True)
+
+
+def add_key(data_dir: Path, name: str, *, anew: bool = False) -> tuple[KeyRing, str]:
+    """Make a key and keep its hash; the ring with it, and the key itself.
+
+    `anew`: it is the only one.
+
+    Raises:
+        ApiKeysInvalid: the name is odd or taken, or the file cannot be understood.
+        OSError: the folder cannot be written.
+    """
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise ApiKeysInvalid("a name has letters, digits, - and _")
+    path = data_dir / _HASH_FILE
+    known: dict[str, bytes] = {}
+    if not anew and path.exists():
+        known = _read_hashes(path)
+    if name in known:
+        raise ApiKeysInvalid(f"there is a key named {name!r} already")
+    key = secrets.token_urlsafe(32)
+    known[name] = digest(key)
+    _write_hashes(path, known)
+    return KeyRing(known), key
+
+
+def revoke_key(data_dir: Path, name: str) -> None:
+    """Forget a key's hash; a server that runs has to be told (SIGHUP).
+
+    Raises:
+        ApiKeysInvalid: there is none of that name.
+        OSError: the folder cannot be written.
+    """
+    path = data_dir / _HASH_FILE
+    known = _read_hashes(path) if path.exists() else {}
+    if name not in known:
+        raise ApiKeysInvalid(f"there is no key named {name!r}")
+    del known[name]
+    _write_hashes(path, known)
+
+
+def _read_hashes(path: Path) -> dict[str, bytes]:
+    """A line `name hash` for each key; one hash alone is the first start's."""
+    known = {}
+    for line in path.read_text().splitlines():
+        *name, hashed = line.split() or [""]
+        if hashed:
+            known["".join(name) or _DEFAULT_NAME] = _hash_in("".join(name), hashed)
+    return known
+
+
+def _write_hashes(path: Path, known: Mapping[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{name} {hashed.hex()}\n" for name, hashed in known.items())
+    unready = path.with_suffix(".new")
+    unready.touch(mode=0o600)
+    unready.write_text(text)
+    unready.replace(path)  # a crash leaves the old file whole
 
 
 class ApiKeyGate:
     """ASGI middleware: lets in whoever may come in, HTTP and WebSocket alike."""
 
     def __init__(
-        self, app: ASGIApp, keys: KeyRing | None, allowed_origins: Iterable[str] = ()
+        self,
+        app: ASGIApp,
+        keys: KeyRing | LiveKeys | None,
+        allowed_origins: Iterable[str] = (),
+        wrong_keys_per_min: float = _WRONG_KEYS_PER_MIN,
     ) -> None:
         """`keys` None: everybody may come in."""
         self._app = app
-        self._keys = keys
+        self._keys = keys if isinstance(keys, LiveKeys) else LiveKeys(keys)
         self._origins = frozenset(allowed_origins)
+        self._wrong = TokenBuckets(wrong_keys_per_min / 60.0, _WRONG_KEYS_BURST)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or self._keys is None:
+        if scope["type"] not in ("http", "websocket") or self._keys.ring is None:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        name = self._name_of(headers)
+        key = _key_in(headers)
+        address = address_of(scope)
+        name = self._keys.ring.name_of(key) if key else None
+        if key and name is None and address:
+            if self._wrong.wait_s(address) > 0.0:
+                await self._refuse_guesses(scope, receive, send)
+                return
+            self._wrong.take(address)
         scope.setdefault("state", {})["is_trusted"] = True
         scope["state"]["key_name"] = name or ""
         if name is not None or self._is_local(scope, headers):
@@ -141,11 +236,6 @@ class ApiKeyGate:
             await self._app(scope, receive, send)
         else:
             await self._refuse(scope, receive, send)
-
-    def _name_of(self, headers: Headers) -> str | None:
-        assert self._keys is not None
-        key = _key_in(headers)
-        return self._keys.name_of(key) if key else None
 
     def _is_local(self, scope: Scope, headers: Headers) -> bool:
         client = scope.get("client")
@@ -167,6 +257,20 @@ class ApiKeyGate:
             "an API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY",
             headers={"WWW-Authenticate": "Bearer"},
         )
+        await self._deny(response, scope, receive, send)
+
+    async def _refuse_guesses(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = error_response(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "too_many_requests",
+            "too many wrong keys from this address",
+            headers={"Retry-After": "60"},
+        )
+        await self._deny(response, scope, receive, send)
+
+    async def _deny(
+        self, response: Response, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         if scope["type"] == "websocket":
             await WebSocket(scope, receive, send).send_denial_response(response)
         else:

@@ -31,6 +31,16 @@ _ID_WANTED: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _QUIET_PATHS: Final = ("/health", "/metrics", "/internal")
 
 
+_HEADERS: Final = {
+    # Pages of ours say more; for the rest a browser is to do nothing but read.
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+_HSTS: Final = "max-age=31536000"
+
 BODY_TIMEOUT_S: Final = 60.0
 """For a whole body: the largest one over a slow line; a slower one is an attack."""
 
@@ -82,7 +92,12 @@ class RequestEnvelope:
                 return  # the framework's answer to a body it could not read
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[_REQUEST_ID] = request_id
+                answered = MutableHeaders(scope=message)
+                answered[_REQUEST_ID] = request_id
+                for name, value in _HEADERS.items():
+                    answered.setdefault(name, value)
+                if scope.get("scheme") == "https":
+                    answered.setdefault("Strict-Transport-Security", _HSTS)
             await send(message)
 
         try:

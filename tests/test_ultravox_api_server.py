@@ -143,6 +143,47 @@ def test_a_key_is_shown_once(environ: dict[str, str]) -> None:
     assert shown == [True, False]
 
 
+def test_keys_are_made_revoked_and_read_again_while_it_runs(
+    environ: dict[str, str],
+) -> None:
+    def status(key: str) -> int:
+        # as a proxy passes it on: not from this host
+        head = {"X-API-Key": key, "X-Forwarded-For": "203.0.113.9"}
+        request = urllib.request.Request(  # noqa: S310 - our own address
+            f"{server.url}/memory", headers=head
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                return int(answer.status)
+        except urllib.error.HTTPError as exc:
+            return exc.code
+
+    def wait_for(key: str, wanted: int) -> None:
+        deadline = time.monotonic() + 20
+        while status(key) != wanted:
+            assert time.monotonic() < deadline, server.log.read_text()
+            time.sleep(0.05)
+
+    made = run(environ, "--new-key", "crm")
+    assert made.returncode == 0, made.stderr
+    key = made.stdout.split()[0]
+    again = run(environ, "--new-key", "crm")
+    assert again.returncode == 2
+    assert "already" in again.stderr
+    with serving(environ) as server:
+        server.wait_for("/health/live", 200)
+        assert status(key) == 200
+        second = run(environ, "--new-key", "dialler").stdout.split()[0]
+        assert run(environ, "--revoke-key", "crm").returncode == 0
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(key, 401)
+        assert status(second) == 200
+        log = server.log.read_text()
+    assert "keys_reloaded" in log
+    assert key not in log
+    assert second not in log
+
+
 @pytest.mark.slow  # imports torch in a process of its own
 def test_no_gpu_and_no_model_means_random_weights_and_says_so(
     environ: dict[str, str], tmp_path: Path

@@ -12,7 +12,16 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from rest_api.app import AppOptions
-from rest_api.auth import ApiKeyGate, ApiKeysInvalid, KeyRing, load_or_make_key
+from rest_api.auth import (
+    ApiKeyGate,
+    ApiKeysInvalid,
+    KeyRing,
+    LiveKeys,
+    add_key,
+    digest,
+    load_or_make_key,
+    revoke_key,
+)
 from tests.rest_api.serving import serving
 
 KEY = "k" * 32
@@ -196,3 +205,87 @@ async def test_cors_is_open_for_the_origins_named() -> None:
         answer = await client.options("/chat/text", headers=ask)
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == "https://crm.example"
+
+
+def test_a_key_may_be_given_as_its_hash() -> None:
+    ring = KeyRing.parse(f"crm:sha256:{digest(KEY).hex()}")
+    assert ring.name_of(KEY) == "crm"
+    with pytest.raises(ApiKeysInvalid, match="64 hexadecimal"):
+        KeyRing.parse("crm:sha256:abc")
+
+
+def test_keys_are_added_and_revoked_by_name(tmp_path: Path) -> None:
+    _, first = load_or_make_key(tmp_path)
+    assert first is not None
+    ring, crm = add_key(tmp_path, "crm")
+    assert (ring.name_of(first), ring.name_of(crm)) == ("default", "crm")
+    with pytest.raises(ApiKeysInvalid, match="already"):
+        add_key(tmp_path, "crm")
+    with pytest.raises(ApiKeysInvalid, match="letters"):
+        add_key(tmp_path, "a b")
+    revoke_key(tmp_path, "default")
+    ring, new = load_or_make_key(tmp_path)
+    assert new is None
+    assert (ring.name_of(first), ring.name_of(crm)) == (None, "crm")
+    revoke_key(tmp_path, "crm")
+    ring, new = load_or_make_key(tmp_path)
+    assert new is None  # none is left, and none is made: it stays closed
+    assert not ring.digests
+    with pytest.raises(ApiKeysInvalid, match="no key"):
+        revoke_key(tmp_path, "crm")
+
+
+def test_the_first_starts_file_of_one_hash_is_understood(tmp_path: Path) -> None:
+    (tmp_path / "api_key.sha256").write_text(digest(KEY).hex() + "\n")
+    ring, new = load_or_make_key(tmp_path)
+    assert (ring.name_of(KEY), new) == ("default", None)
+
+
+async def test_a_revoked_key_is_out_at_once() -> None:
+    keys = LiveKeys(KEYS)
+    async with (
+        serving(app=AppOptions(keys=keys)) as url,
+        httpx.AsyncClient(base_url=url, headers={**FOREIGN, "X-API-Key": KEY}) as one,
+    ):
+        before = await one.get("/memory")
+        keys.ring = KeyRing.parse(f"other:{'o' * 20}")
+        after = await one.get("/memory")
+    assert (before.status_code, after.status_code) == (200, 401)
+
+
+async def test_wrong_keys_without_end_are_429_and_a_right_one_still_works() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    gate = ApiKeyGate(app, KEYS)
+    statuses = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Message) -> None:
+        if "status" in message:
+            statuses.append(message["status"])
+
+    for key in [b"wrong"] * 25 + [KEY.encode()]:
+        scope: Scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/memory",
+            "client": ("10.0.0.9", 1),
+            "headers": [(b"x-api-key", key)],
+        }
+        await gate(scope, receive, send)
+    assert statuses[:20] == [401] * 20
+    assert statuses[-2:] == [429, 200]
+
+
+async def test_answers_tell_browsers_to_do_nothing_with_them() -> None:
+    async with serving() as url, httpx.AsyncClient(base_url=url) as client:
+        health = await client.get("/health")
+        docs = await client.get("/docs")
+    assert health.headers["X-Content-Type-Options"] == "nosniff"
+    assert health.headers["X-Frame-Options"] == "DENY"
+    assert health.headers["Cache-Control"] == "no-store"
+    assert health.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "script-src 'self'" in docs.headers["Content-Security-Policy"]
