@@ -31,13 +31,14 @@ TOKENIZER_FILES = (
 class HubOptions:
     """How to reach the hub.
 
-    `token` is needed for gated repositories (Llama, Gemma). `offline` uses only what
-    is in the cache.
+    `token` is needed for gated repositories (Llama, Gemma); None takes the one of the
+    hub's own login. `offline` uses only what is in the cache. `endpoint` is a mirror.
     """
 
     token: str | None = field(default=None, repr=False)
     cache_dir: Path | None = None
     offline: bool = False
+    endpoint: str | None = None
 
 
 class Repository(Protocol):
@@ -94,6 +95,7 @@ class HubRepository:
                     cache_dir=self.options.cache_dir,
                     token=self.options.token,
                     local_files_only=self.options.offline,
+                    endpoint=self.options.endpoint,
                 )
         except RemoteEntryNotFoundError:
             return None
