@@ -24,10 +24,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -39,6 +36,7 @@ import torch
 import transformers
 from transformers.initialization import no_init_weights
 
+from benchmarks.provenance import provenance
 from model.engine.engine import Engine, EngineOptions
 from model.engine.plain_chat import PlainChat
 from model.engine.request import GenerationRequest
@@ -373,24 +371,6 @@ def _table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def _machine(device: torch.device) -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    is_gpu = device.type == "cuda"
-    return {
-        "commit": commit,
-        "device": torch.cuda.get_device_name() if is_gpu else platform.processor(),
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
-
-
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench_engine",
@@ -441,7 +421,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     record = {
         "benchmark": "engine",
-        **_machine(device),
+        **provenance("torch", "transformers"),
+        "gpu": torch.cuda.get_device_name() if device.type == "cuda" else None,
         "parameters": vars(options) | {"dtype": str(dtype).removeprefix("torch.")},
         "warm_s": warm_s,
         "results": [asdict(result) for result in results],
