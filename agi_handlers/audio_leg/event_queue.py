@@ -10,13 +10,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
-from agi_handlers.audio_leg.leg import CallerAudio, LegClosed, LegEvent
+from agi_handlers.audio_leg.leg import CallerAudio, CallerKey, LegClosed, LegEvent
 from model.audio.frames import RATE_HZ, SAMPLE_BYTES
 
 # A reader that has not looked for so long has failed; memory must not follow it.
 MAX_UNREAD_AUDIO_BYTES = 10 * RATE_HZ * SAMPLE_BYTES
-# Callers press a few keys a second; more unread events than this is a flood.
-MAX_UNREAD_EVENTS = 256
+# Callers press a few keys a second; more unread ones than this is a flood.
+MAX_UNREAD_KEYS = 256
 
 
 class LegEventQueue:
@@ -27,7 +27,7 @@ class LegEventQueue:
         self.closed: LegClosed | None = None
         # runs of audio and other events in their order
         self._waiting: deque[list[bytes] | LegEvent] = deque()
-        self._num_others = 0
+        self._num_keys = 0
         self._audio_bytes = 0
         self._reader: asyncio.Future[None] | None = None
 
@@ -46,14 +46,15 @@ class LegEventQueue:
         self._wake()
 
     def put(self, event: LegEvent) -> None:
-        """Any other event; a flood of them is cut off at a generous number."""
+        """Any other event; a flood of keys is cut off at a generous number."""
         if self.closed is not None:
             return
         if isinstance(event, LegClosed):
             self.closed = event
-        elif self._num_others >= MAX_UNREAD_EVENTS:
-            return
-        self._num_others += 1
+        elif isinstance(event, CallerKey):
+            if self._num_keys >= MAX_UNREAD_KEYS:
+                return
+            self._num_keys += 1
         self._waiting.append(event)
         self._wake()
 
@@ -74,7 +75,8 @@ class LegEventQueue:
                 self._audio_bytes -= len(pcm16)
                 yield CallerAudio(pcm16)
                 continue
-            self._num_others -= 1
+            if isinstance(event, CallerKey):
+                self._num_keys -= 1
             yield event
             if isinstance(event, LegClosed):
                 return

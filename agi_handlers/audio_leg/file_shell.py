@@ -69,7 +69,9 @@ class FileShellOptions:
     folder: str = "/tmp"  # noqa: S108 - on the Asterisk host, names are unguessable
     connect_timeout_s: float = 3.0  # measured 10 ms; a firewall that drops: never
     operation_timeout_s: float = 5.0
-    idle_s: int = 300  # the shell gives up after so long without a request
+    # The shell gives up after so long without a request: the longest talk in which
+    # the bot says nothing. Only a host of ours that lost power lets it come to that.
+    idle_s: int = 14_400
     max_file_bytes: int = 4_000_000  # 8 minutes of mu-law: nothing of ours is longer
 
 

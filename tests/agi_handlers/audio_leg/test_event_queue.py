@@ -6,10 +6,16 @@ import asyncio
 
 from agi_handlers.audio_leg.event_queue import (
     MAX_UNREAD_AUDIO_BYTES,
-    MAX_UNREAD_EVENTS,
+    MAX_UNREAD_KEYS,
     LegEventQueue,
 )
-from agi_handlers.audio_leg.leg import CallerAudio, CallerKey, LegClosed, LegEvent
+from agi_handlers.audio_leg.leg import (
+    CallerAudio,
+    CallerKey,
+    LegClosed,
+    LegEvent,
+    PlaybackFinished,
+)
 
 CLOSED = LegClosed("caller_hung_up")
 
@@ -84,14 +90,15 @@ async def test_the_oldest_audio_is_dropped_when_nobody_reads() -> None:
     ]
 
 
-async def test_a_flood_of_keys_is_cut_off_but_the_end_gets_through() -> None:
+async def test_a_flood_of_keys_is_cut_off_but_nothing_else_is_lost() -> None:
     queue = LegEventQueue()
-    for _ in range(MAX_UNREAD_EVENTS + 50):
+    for _ in range(MAX_UNREAD_KEYS + 50):
         queue.put(CallerKey("1"))
+    queue.put(PlaybackFinished(20))
     queue.put(CLOSED)
     events = await all_events(queue)
-    assert len(events) == MAX_UNREAD_EVENTS + 1
-    assert events[-1] == CLOSED
+    assert events[:-2] == [CallerKey("1")] * MAX_UNREAD_KEYS
+    assert events[-2:] == [PlaybackFinished(20), CLOSED]
 
 
 async def test_empty_audio_is_no_event() -> None:
