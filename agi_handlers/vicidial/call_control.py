@@ -379,7 +379,15 @@ class VicidialCall:
             return
         duties: list[Duty] = []
         if callback is not None and isinstance(ending, HangUp):
-            duties.append(HoldForCallback(lead_id, ending.status))
+            duties.append(
+                HoldForCallback(
+                    lead_id,
+                    ending.status,
+                    callback.campaign_id,
+                    callback.at,
+                    callback.comments,
+                )
+            )
         comment = comment_of(outcome, is_callback_scheduled=callback is not None)
         if comment:
             duties.append(AddComment(lead_id, comment))

@@ -62,10 +62,16 @@ class ReportEnding:
 
 @dataclass(frozen=True, slots=True)
 class HoldForCallback:
-    """CALLBK becomes CBHOLD once the call is over."""
+    """CALLBK becomes CBHOLD once the call is over.
+
+    The callback is made sure of first: a lead on hold without one is never called.
+    """
 
     lead_id: int
     from_status: str
+    campaign_id: str
+    at: str
+    comments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +125,8 @@ async def tell(client: VicidialClient, duty: Duty, *, is_late: bool) -> None:
             await client.update_lead(lead_id, {}, callback=wanted)
         case ReportEnding():
             await _report_ending(client, duty, is_late=is_late)
-        case HoldForCallback(lead_id, from_status):
-            found = await client.lead_value(lead_id, "status")
-            if found == from_status:
-                await client.update_lead(lead_id, {"status": CALLBACK_HOLD})
-            elif found != CALLBACK_HOLD:
-                logger.info("lead_has_moved_on", extra=fields(lead_id=lead_id))
+        case HoldForCallback():
+            await _hold_for_callback(client, duty)
         case AddComment(lead_id, text):
             await _add_comment(client, lead_id, text)
         case _:
@@ -153,6 +155,16 @@ async def _report_ending(
             logger.info("lead_has_moved_on", extra=fields(lead_id=duty.lead_id))
             return
     await client.update_lead(duty.lead_id, {"status": duty.status})
+
+
+async def _hold_for_callback(client: VicidialClient, duty: HoldForCallback) -> None:
+    found = await client.lead_value(duty.lead_id, "status")
+    if found == duty.from_status:
+        wanted = CallbackRequest(duty.campaign_id, duty.at, duty.comments)
+        await client.update_lead(duty.lead_id, {}, callback=wanted)
+        await client.update_lead(duty.lead_id, {"status": CALLBACK_HOLD})
+    elif found != CALLBACK_HOLD:
+        logger.info("lead_has_moved_on", extra=fields(lead_id=duty.lead_id))
 
 
 async def _add_comment(client: VicidialClient, lead_id: int, text: str) -> None:

@@ -94,6 +94,7 @@ class VicidialDatabase:
     callbacks: dict[str, dict[str, str]] = field(default_factory=dict)
     custom: dict[str, dict[str, str]] = field(default_factory=dict)
     has_strict_sql: bool = False
+    refuses_callbacks: bool = False
     unknown_functions: frozenset[str] = frozenset()
     """What an older VICIdial does not have."""
     utc_offset_s: int = -5 * 3600
@@ -340,7 +341,8 @@ class VicidialDatabase:
             lines.append(
                 f"NOTICE: update_lead CUSTOM FIELDS VALUES UPDATED - {lead_id}"
             )
-        if form.get("callback") == "Y" and form.get("campaign_id"):
+        is_callback = form.get("callback") == "Y" and not self.refuses_callbacks
+        if is_callback and form.get("campaign_id"):
             verb = "UPDATED" if lead_id in self.callbacks else "ADDED"
             self.callbacks[lead_id] = {
                 name: form.get(name, "")

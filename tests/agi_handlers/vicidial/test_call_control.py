@@ -442,9 +442,9 @@ async def test_callback_then_hang_up_then_hold(
         await told(fake, "callid_info")
         await asyncio.sleep(0.05)
         await stage.end(wanted)
-        await told(fake, "update_lead", 3)
+        await told(fake, "update_lead", 4)
     changes = [f for f in fake.functions if f.startswith(("update_lead", "ra_"))]
-    assert changes == ["update_lead", "ra_call_control", "update_lead", "update_lead"]
+    assert changes == ["update_lead", "ra_call_control", *["update_lead"] * 3]
     lead = fake.db.leads["1001"]
     assert lead["status"] == "CBHOLD"
     assert lead["comments"] == "bot: likes blue"

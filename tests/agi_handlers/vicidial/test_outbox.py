@@ -33,11 +33,12 @@ from tests.fakes.vicidial import FakeVicidial
 
 ROOT = Path(__file__).resolve().parents[3]
 CALL = "V1221015300000001001"
+HOLD = HoldForCallback(1001, "CALLBK", "BOTCAMP", "2026-11-23 10:00:00", "later")
 DUTIES: tuple[Duty, ...] = (
     OptOut("7275551212"),
     ScheduleCallback(1001, "BOTCAMP", "2026-11-23 10:00:00", "later"),
     ReportEnding(CALL, 1001, "BOTCAMP", "NI"),
-    HoldForCallback(1001, "CALLBK"),
+    HOLD,
     AddComment(1001, "said hello"),
 )
 QUICK = OutboxOptions(first_retry_s=0.02, longest_retry_s=0.05, longest_sleep_s=0.05)
@@ -348,10 +349,10 @@ async def test_after_a_transfer_the_leads_status_is_the_humans() -> None:
 
 async def test_hold_comes_only_after_the_callbacks_own_status() -> None:
     async with at_vicidial() as (fake, client):
-        await tell(client, HoldForCallback(1001, "CALLBK"), is_late=False)
+        await tell(client, HOLD, is_late=False)
         assert fake.db.leads["1001"]["status"] == "NEW"
         fake.db.leads["1001"]["status"] = "CALLBK"
-        await tell(client, HoldForCallback(1001, "CALLBK"), is_late=False)
+        await tell(client, HOLD, is_late=False)
         assert fake.db.leads["1001"]["status"] == "CBHOLD"
 
 
@@ -375,3 +376,17 @@ async def test_what_people_wrote_keeps_its_letters() -> None:
         kept = fake.db.leads["1001"]["comments"]
         assert len(kept.encode()) <= 255
         assert kept.endswith("\u00f1 / bot: again")
+
+
+async def test_lead_is_never_held_without_a_callback() -> None:
+    """A lead in CBHOLD that has no callback would not be called again, ever."""
+    async with at_vicidial() as (fake, client):
+        fake.db.leads["1001"]["status"] = "CALLBK"
+        fake.db.refuses_callbacks = True
+        with pytest.raises((Refused, VicidialUnavailable)):
+            await tell(client, HOLD, is_late=False)
+        assert fake.db.leads["1001"]["status"] == "CALLBK"
+        fake.db.refuses_callbacks = False
+        await tell(client, HOLD, is_late=False)
+        assert fake.db.callbacks["1001"]["callback_datetime"] == HOLD.at
+        assert fake.db.leads["1001"]["status"] == "CBHOLD"
