@@ -26,7 +26,34 @@ router = APIRouter(tags=["operations"])
 _NAGIOS: Final = {"healthy": "OK", "degraded": "WARNING", "unhealthy": "CRITICAL"}
 
 
-@router.get("/health", response_model=None)
+_EXAMPLE: Final = {
+    "status": "healthy",
+    "detail": "",
+    "uptime_s": 3600.0,
+    "model_loaded": True,
+    "model": {"is_ready": True, "name": "fixie-ai/ultravox-v0_5-llama-3_1-8b"},
+    "sessions": {"now": 3, "max": 40},
+    "telephony": [],
+    "last_error": None,
+}
+_REPORT: Final[dict[str, Any]] = {
+    "application/json": {"schema": {"type": "object"}, "example": _EXAMPLE},
+    "text/plain": {
+        "schema": {"type": "string"},
+        "example": "OK - healthy; model m on cuda; 3 of 40 dialogues | sessions=3",
+    },
+}
+_JSON_OBJECT: Final = {"application/json": {"schema": {"type": "object"}}}
+
+
+@router.get(
+    "/health",
+    response_model=None,
+    responses={
+        200: {"description": "healthy or degraded", "content": _REPORT},
+        503: {"description": "unhealthy", "content": _REPORT},
+    },
+)
 async def health(
     request: Request, state: State, format: Literal["json", "text"] = "json"
 ) -> Response:
@@ -50,7 +77,14 @@ async def live() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/health/ready", response_model=None)
+@router.get(
+    "/health/ready",
+    response_model=None,
+    responses={
+        200: {"description": "dialogues are taken", "content": _JSON_OBJECT},
+        503: {"description": "not ready", "content": _JSON_OBJECT},
+    },
+)
 async def ready(state: State) -> Response:
     """Dialogues are taken."""
     speech = await state.speech_status()
@@ -79,7 +113,7 @@ async def memory(state: State) -> dict[str, Any]:
     }
 
 
-@router.get("/metrics", response_model=None)
+@router.get("/metrics", response_model=None, response_class=PlainTextResponse)
 async def metrics(state: State) -> Response:
     """For Prometheus: ours, and those of the phone halves."""
     text = exposition(REGISTRY.collect(), state.phone_metrics())

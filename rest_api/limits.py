@@ -37,9 +37,9 @@ class LimitOptions:
     rate_per_s: float = 20.0
     """A dialler's CRM asks a few times a call; a hundred calls fit."""
     burst: int = 100
-    replies_at_once: int = 16
+    replies_at_once: int = 32
     """Of one client; under the total, so that one leaves room for another."""
-    all_replies_at_once: int = 64
+    all_replies_at_once: int = 128
     """Of all, on this host too: beyond that waiting only costs memory."""
     wrong_keys_per_min: float = 20.0
     """From one address: nobody guesses a key, but a loop with an old one is loud."""

@@ -123,7 +123,35 @@ async def models(state: State) -> dict[str, Any]:
     return {"object": "list", "data": [entry]}
 
 
-@router.post("/chat/completions", response_model=None)
+_EXAMPLE: Final = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1767225600,
+    "model": "fixie-ai/ultravox-v0_5-llama-3_1-8b",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "How can I help you?"},
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {"prompt_tokens": 12, "completion_tokens": 6, "total_tokens": 18},
+}
+
+
+@router.post(
+    "/chat/completions",
+    response_model=None,
+    responses={
+        200: {
+            "description": "The reply: whole, or with stream in events",
+            "content": {
+                "application/json": {"schema": {"type": "object"}, "example": _EXAMPLE},
+                "text/event-stream": {"schema": {"type": "string"}},
+            },
+        }
+    },
+)
 async def chat_completions(
     body: CompletionRequest, request: Request, state: State
 ) -> Response:

@@ -5,6 +5,7 @@ import { HeldMicrophone, OpenMicrophone, RATE_HZ, levelOf, pcm16Of } from "./tur
 
 const $ = (id) => document.getElementById(id);
 const KEY = "ultravox-api-key";
+const ANSWERING = "The bot answers";
 
 let dialogue = null;
 let sound = null;
@@ -93,6 +94,7 @@ function settleIfOver(turn) {
   done.delete(turn);
   speaking = null;
   dialogue?.settle(turn, null);
+  if ($("status").textContent === ANSWERING) tell("ready", "Your turn");
 }
 
 function onError(message) {
@@ -154,7 +156,7 @@ function ask(blocks) {
   speaking = dialogue.speak(pcm16);
   const seconds = (pcm16.byteLength / 2 / RATE_HZ).toFixed(1);
   show("caller", `spoke for ${seconds} s`, speaking);
-  tell("ready", "The bot answers");
+  tell("ready", ANSWERING);
 }
 
 function press() {
