@@ -85,7 +85,7 @@ export PYTHONDONTWRITEBYTECODE=1
 check "ruff" .venv/bin/ruff check .
 check "ruff format" .venv/bin/ruff format --check .
 check "mypy" .venv/bin/mypy --strict .
-check "pytest" .venv/bin/python -m pytest "${selection[@]}" "$@"
+check "pytest" .venv/bin/python -m pytest -rs "${selection[@]}" "$@"
 
 if [ ${#failed[@]} -gt 0 ]; then
   echo "run_tests.sh: failed: ${failed[*]} (${SECONDS} s)" >&2

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 _TESTS = """
 import asyncio, socket, subprocess, sys, threading, time
 
@@ -38,6 +40,7 @@ async def test_leaves_task():
 """
 
 
+@pytest.mark.slow
 def test_whatever_a_test_leaves_behind_makes_it_fail(tmp_path: Path) -> None:
     shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
     (tmp_path / "test_leaks.py").write_text(_TESTS)
