@@ -17,8 +17,6 @@ by class, where the cause is known.
 
 This module imports nothing, so the telephone half may use it.
 """
-# The names follow the tree above, which the telephone half shares.
-# ruff: noqa: N818
 
 from __future__ import annotations
 
