@@ -18,7 +18,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from prometheus_client import REGISTRY
 
 import telemetry  # noqa: F401 - declares the metrics
