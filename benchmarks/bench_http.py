@@ -1,11 +1,12 @@
 """What the HTTP port costs: requests a second, latency and CPU, without a model.
 
-    python -m benchmarks.bench_http [--clients 1,8,32] [--seconds 3] [--calls 1,10,40]
+    python -m benchmarks.bench_http [--clients 1,16,64] [--seconds 3] [--calls 1,10,40]
 
 The server runs as a process of its own with the scripted engine, so that what is
 measured is parsing, decoding, routing and sending.  Two tables: REST requests by kind
 and number of clients, and live dialogues (one WebSocket a call; a typed turn, its
-reply's text and speech) by number of calls.
+reply's text and speech) by number of calls.  Then the server's memory before and after
+some thousands of requests of every kind.
 
 The ceiling is one core: a request that takes C ms of CPU cannot be served more often
 than 1000 / C times a second.  Clients run on the same machine; with few cores they take
@@ -28,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +49,13 @@ _TURNS = [{"role": "user", "content": "Hello, I need help with my order."}]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--clients", default="1,8,32", help="REST clients at once")
+    parser.add_argument("--clients", default="1,16,64", help="REST clients at once")
     parser.add_argument("--calls", default="1,10,40", help="live dialogues at once")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each REST row")
     parser.add_argument("--turns", type=int, default=5, help="of each dialogue")
+    parser.add_argument(
+        "--requests", type=int, default=10_000, help="between two looks at the memory"
+    )
     wanted = parser.parse_args()
     with server() as (url, process):
         result = uvloop.run(
@@ -61,6 +66,7 @@ def main() -> int:
                 [int(n) for n in wanted.calls.split(",")],
                 wanted.seconds,
                 wanted.turns,
+                wanted.requests,
             )
         )
     print(json.dumps(result))
@@ -74,13 +80,14 @@ async def measure(
     calls: Sequence[int],
     seconds: float,
     turns: int,
+    num_requests: int,
 ) -> dict[str, Any]:
     print(f"{'request':<22} {'clients':>7} {'/s':>7} {'ms p50/p95/p99':>22} CPU ms")
     rest = []
-    for name, (method, path, body) in requests().items():
+    for name, request in requests().items():
         for num_clients in clients:
             began_cpu_s, began_s = cpu_s(process), time.perf_counter()
-            times_ms = await _requests(url, method, path, body, num_clients, seconds)
+            times_ms = await _requests(url, request, num_clients, seconds)
             took_s = time.perf_counter() - began_s
             row = {
                 "request": name,
@@ -110,6 +117,11 @@ async def measure(
         print(
             f"{num_calls:<22} {slashed(row['first_audio_ms']):>28} {row['cpu_ms']:>6}"
         )
+    memory = await _memory(url, process, num_requests)
+    print(
+        f"\nafter {memory['requests']} requests: {memory['before_mb']} MB then "
+        f"{memory['after_mb']} MB"
+    )
     return {
         "benchmark": "http",
         **provenance("fastapi", "uvicorn", "websockets"),
@@ -117,65 +129,93 @@ async def measure(
         "turns": turns,
         "rest": rest,
         "live": live,
+        "memory": memory,
     }
 
 
-def requests() -> dict[str, tuple[str, str, dict[str, Any] | None]]:
-    """What is asked: name -> method, path, body."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One kind of request."""
+
+    method: str
+    path: str
+    content: bytes | None = None
+    media_type: str = "application/json"
+
+
+def requests() -> dict[str, Asked]:
+    """What is asked, by name."""
+    json_30_s = json.dumps(audio_body(30.0)).encode()
     return {
-        "health": ("GET", "/health", None),
-        "text": ("POST", "/chat/text", {"turns": _TURNS}),
-        "audio 5 s": ("POST", "/chat/audio", audio_body(5.0)),
-        "audio 30 s": ("POST", "/chat/audio", audio_body(30.0)),
+        "health": Asked("GET", "/health"),
+        "text": Asked("POST", "/chat/text", json.dumps({"turns": _TURNS}).encode()),
+        "audio 5 s": Asked("POST", "/chat/audio", json.dumps(audio_body(5.0)).encode()),
+        "audio 30 s": Asked("POST", "/chat/audio", json_30_s),
+        "audio 30 s raw": Asked(
+            "POST", "/chat/audio", samples(30.0), "application/octet-stream"
+        ),
     }
+
+
+def samples(seconds: float) -> bytes:
+    """Bare samples at 16 kHz."""
+    noise = np.random.default_rng(0).normal(0, 1000, int(16_000 * seconds))
+    return noise.astype("<i2").tobytes()
 
 
 def audio_body(seconds: float) -> dict[str, Any]:
     """Bare samples at 16 kHz in base64."""
-    samples = np.random.default_rng(0).normal(0, 1000, int(16_000 * seconds))
-    encoded = base64.b64encode(samples.astype("<i2").tobytes()).decode()
+    encoded = base64.b64encode(samples(seconds)).decode()
     return {"audio_base64": encoded, "turns": [], "sampling_rate": 16_000}
 
 
 async def _requests(
-    url: str,
-    method: str,
-    path: str,
-    body: dict[str, Any] | None,
-    num_clients: int,
-    seconds: float,
+    url: str, asked: Asked, num_clients: int, seconds: float
 ) -> list[float]:
     """Latencies of as many requests as fit into the time."""
-    content = json.dumps(body).encode() if body is not None else None
-    headers = {"Content-Type": "application/json"}
     times_ms: list[float] = []
     deadline = time.perf_counter() + seconds
 
     async def ask(client: httpx.AsyncClient) -> None:
         while time.perf_counter() < deadline:
             began = time.perf_counter()
-            answer = await client.request(
-                method, path, content=content, headers=headers
-            )
-            answer.raise_for_status()
+            await ask_once(client, asked)
             times_ms.append((time.perf_counter() - began) * 1000.0)
 
     async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
-        await ask_once(client, method, path, content, headers)
+        await ask_once(client, asked)
         await asyncio.gather(*(ask(client) for _ in range(num_clients)))
     return times_ms
 
 
-async def ask_once(
-    client: httpx.AsyncClient,
-    method: str,
-    path: str,
-    content: bytes | None,
-    headers: dict[str, str],
-) -> None:
-    """Connect, and see that it works at all."""
-    answer = await client.request(method, path, content=content, headers=headers)
+async def ask_once(client: httpx.AsyncClient, asked: Asked) -> None:
+    """One request, and that it is answered."""
+    answer = await client.request(
+        asked.method,
+        asked.path,
+        content=asked.content,
+        headers={"Content-Type": asked.media_type},
+    )
     answer.raise_for_status()
+
+
+async def _memory(
+    url: str, process: psutil.Process, num_requests: int
+) -> dict[str, Any]:
+    """Resident memory after warming up, and after many more requests."""
+    kinds = [asked for name, asked in requests().items() if name != "audio 5 s"]
+    before_mb = 0.0
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        for number in range(num_requests // 10 + num_requests):
+            if number == num_requests // 10:
+                before_mb = process.memory_info().rss / 1e6
+            # long audio is a tenth of it, so that this ends
+            await ask_once(client, kinds[number % 2 if number % 10 else number % 4])
+    return {
+        "requests": num_requests,
+        "before_mb": round(before_mb, 1),
+        "after_mb": round(process.memory_info().rss / 1e6, 1),
+    }
 
 
 async def _dialogues(url: str, num_calls: int, turns: int) -> list[float]:
