@@ -34,7 +34,7 @@ from agi_handlers.phone import Phone
 from agi_handlers.recording import FOLDER as RECORDINGS
 from agi_handlers.recording import RecordingOptions, RecordingStore
 from agi_handlers.sidecar import Sidecar, SidecarOptions, sidecar_command
-from agi_handlers.vicidial.call_control import CallControlOptions
+from agi_handlers.vicidial.call_facts import CallControlOptions
 from agi_handlers.vicidial.client import VicidialOptions, VicidialOptionsInvalid
 from agi_handlers.vicidial.responses import Vocabulary
 from agi_handlers.vicidial.service import open_vicidial

@@ -124,7 +124,7 @@ async def _take(
         if phone.vicidial is not None:
             opening = phone.vicidial.open_call(request, campaign, record.call_id)
             line = await stack.enter_async_context(opening)
-        filled = campaign.for_lead(line.lead if line is not None else NO_LEAD)
+        filled = campaign.for_lead(line.facts.lead if line is not None else NO_LEAD)
         outcome, error = await _try_to_talk(phone, agi, filled, record, media, line)
         if line is not None:
             outcome = await line.end(outcome, agi)

@@ -3,6 +3,7 @@
 POST only, one try only: what must arrive goes through the outbox.  After one refused
 login no further call is made with these credentials: ten lock the user for a quarter
 of an hour, the right password included.
+Long, because every function we use stands here, and nothing else.
 Source: docs AGENT_API.txt, NON-AGENT_API.txt and the PHP behind them (2.14).
 """
 
@@ -27,16 +28,24 @@ from agi_handlers.vicidial.api_text import (
     phone_digits,
     stored_text,
 )
-from agi_handlers.vicidial.responses import (
-    ENGLISH,
-    MAX_BODY_BYTES,
-    Accepted,
+from agi_handlers.vicidial.look_ups import (
     AgentStatus,
     ApiVersion,
     CallInfo,
     ColumnsShifted,
-    Denied,
     InGroupStatus,
+    read_agent_status,
+    read_call_info,
+    read_in_group_status,
+    read_lead_search,
+    read_version,
+    rows_by_name,
+)
+from agi_handlers.vicidial.responses import (
+    ENGLISH,
+    MAX_BODY_BYTES,
+    Accepted,
+    Denied,
     LoginRefused,
     Refusal,
     Refused,
@@ -44,13 +53,7 @@ from agi_handlers.vicidial.responses import (
     Vocabulary,
     accepted,
     data_lines,
-    read_agent_status,
-    read_call_info,
-    read_in_group_status,
-    read_lead_search,
     read_response,
-    read_version,
-    rows_by_name,
 )
 from telemetry import ERRORS, fields
 
@@ -469,13 +472,3 @@ def _tls(options: VicidialOptions) -> ssl.SSLContext | bool:
         raise VicidialOptionsInvalid(
             f"{options.ca_file}: no certificate: {exc}"
         ) from exc
-
-
-__all__ = [
-    "CallbackRequest",
-    "ColumnsShifted",
-    "NotSent",
-    "VicidialClient",
-    "VicidialOptions",
-    "VicidialOptionsInvalid",
-]

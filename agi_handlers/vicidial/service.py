@@ -12,12 +12,13 @@ from types import MappingProxyType
 from agi_handlers.agi.protocol import AgiRequest
 from agi_handlers.campaigns import Campaign
 from agi_handlers.errors import VicidialError
-from agi_handlers.vicidial.call_control import CallControlOptions, VicidialCall
+from agi_handlers.vicidial.call_control import VicidialCall
+from agi_handlers.vicidial.call_facts import CallControlOptions
 from agi_handlers.vicidial.client import Api, VicidialClient, VicidialOptions
 from agi_handlers.vicidial.duties import Duty, tell
 from agi_handlers.vicidial.lead import placeholders
+from agi_handlers.vicidial.look_ups import ApiVersion
 from agi_handlers.vicidial.outbox import Outbox, OutboxOptions
-from agi_handlers.vicidial.responses import ApiVersion
 from telemetry import call_context, fields
 
 logger = logging.getLogger(__name__)
@@ -67,9 +68,9 @@ class Vicidial:
             call_id,
             lambda: self.utc_offset_s,
         )
-        await call.recover(self._claimed)
+        await call.facts.recover(self._claimed)
         self._calls.add(call)
-        identity = call.identity
+        identity = call.facts.identity
         with call_context(
             vicidial_call_id=identity.text if identity else "",
             lead_id=(identity.lead_id if identity else None) or "",
@@ -79,8 +80,8 @@ class Vicidial:
                 extra=fields(source=identity.source if identity else "none"),
             )
             if _wants_lead(campaign):
-                await call.fetch_lead()
-            learning = asyncio.create_task(call.learn())
+                await call.facts.fetch_lead()
+            learning = asyncio.create_task(call.facts.learn())
             try:
                 yield call
             finally:
@@ -91,7 +92,8 @@ class Vicidial:
                 learning.result()
 
     def _claimed(self) -> frozenset[str]:
-        return frozenset(call.identity.text for call in self._calls if call.identity)
+        known = (call.facts.identity for call in self._calls)
+        return frozenset(identity.text for identity in known if identity)
 
     async def run(self) -> None:
         """Probe VICIdial and empty the outbox, until cancelled."""

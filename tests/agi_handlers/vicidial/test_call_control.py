@@ -13,7 +13,8 @@ import pytest
 from agi_handlers.agi.connection import AgiConnection
 from agi_handlers.campaigns import Campaign, VicidialRules
 from agi_handlers.conversation.outcome import CallOutcome
-from agi_handlers.vicidial.call_control import CallControlOptions, VicidialCall
+from agi_handlers.vicidial.call_control import VicidialCall
+from agi_handlers.vicidial.call_facts import CallControlOptions
 from agi_handlers.vicidial.client import VicidialOptions
 from agi_handlers.vicidial.outbox import OutboxOptions
 from agi_handlers.vicidial.service import Vicidial, open_vicidial
@@ -112,7 +113,7 @@ async def told(fake: FakeVicidial, function: str, times: int = 1) -> dict[str, s
 async def test_lead_and_line_are_known(fake: FakeVicidial, data_dir: Path) -> None:
     fake.db.give_call(Y, 1001, "SALESLINE")
     async with on_stage(fake, data_dir, Y) as stage:
-        assert stage.call.lead.get("first_name") == "Maria"
+        assert stage.call.facts.lead.get("first_name") == "Maria"
         await told(fake, "callid_info")
         await told(fake, "agent_status", 3)  # two probes, and the line's campaign
         await stage.end(ENDED)
@@ -125,8 +126,8 @@ async def test_id_comes_from_the_argument_when_the_name_is_a_customer(
 ) -> None:
     fake.db.give_call(V, 1001)
     async with on_stage(fake, data_dir, "GARCIA", args=("GARCIA", V)) as stage:
-        assert stage.call.identity is not None
-        assert stage.call.identity.source == "argument"
+        assert stage.call.facts.identity is not None
+        assert stage.call.facts.identity.source == "argument"
 
 
 async def test_id_is_recovered_from_the_line_with_the_callers_number(
@@ -135,8 +136,8 @@ async def test_id_is_recovered_from_the_line_with_the_callers_number(
     fake.db.lines["7001"].status = "INCALL"
     fake.db.give_call(V, 1001)
     async with on_stage(fake, data_dir, "GARCIA") as stage:
-        assert stage.call.identity is not None
-        assert stage.call.identity.text == V
+        assert stage.call.facts.identity is not None
+        assert stage.call.facts.identity.text == V
         await stage.end(ENDED)
     assert fake.forms("ra_call_control")[0]["agent_user"] == "7002"
 
@@ -145,7 +146,7 @@ async def test_without_an_id_nothing_is_controlled(
     fake: FakeVicidial, data_dir: Path
 ) -> None:
     async with on_stage(fake, data_dir, "GARCIA") as stage:
-        assert stage.call.identity is None
+        assert stage.call.facts.identity is None
         outcome = await stage.end(
             CallOutcome("transfer", transfer_to="ingroup:SALESLINE")
         )
@@ -157,11 +158,11 @@ async def test_lead_of_a_call_without_an_id_is_found_by_its_number(
     fake: FakeVicidial, data_dir: Path
 ) -> None:
     async with on_stage(fake, data_dir, "GARCIA") as stage:
-        assert stage.call.identity is None
-        assert stage.call.lead.get("first_name") == "Maria"
+        assert stage.call.facts.identity is None
+        assert stage.call.facts.lead.get("first_name") == "Maria"
     fake.db.add_lead(1002, "7275551212", first_name="Bob")
     async with on_stage(fake, data_dir, "GARCIA") as stage:
-        assert stage.call.lead.get("first_name") == ""
+        assert stage.call.facts.lead.get("first_name") == ""
 
 
 async def test_line_that_does_not_answer_makes_recovery_give_up(
@@ -170,7 +171,7 @@ async def test_line_that_does_not_answer_makes_recovery_give_up(
     fake.db.give_call(V, 1001)
     fake.fault, fake.faulty_functions = "html", frozenset(("agent_status",))
     async with on_stage(fake, data_dir, "GARCIA") as stage:
-        assert stage.call.identity is None
+        assert stage.call.facts.identity is None
 
 
 async def test_pipe_in_the_comments_does_not_hide_the_lead(
@@ -178,7 +179,7 @@ async def test_pipe_in_the_comments_does_not_hide_the_lead(
 ) -> None:
     fake.db.leads["1001"]["comments"] = "a|b"
     async with on_stage(fake, data_dir) as stage:
-        assert stage.call.lead.get("first_name") == "Maria"
+        assert stage.call.facts.lead.get("first_name") == "Maria"
 
 
 # --- the end --------------------------------------------------------------------------
@@ -492,7 +493,7 @@ async def test_who_opts_out_is_not_called_back(
 
 async def test_three_way_leg_is_the_agents(fake: FakeVicidial, data_dir: Path) -> None:
     async with on_stage(fake, data_dir, "DC101530W0000001001W") as stage:
-        assert stage.call.lead.get("first_name") == "Maria"
+        assert stage.call.facts.lead.get("first_name") == "Maria"
         await stage.end(ENDED)
         await told(fake, "update_lead")
     assert "ra_call_control" not in fake.functions

@@ -11,12 +11,16 @@ from agi_handlers.errors import VicidialUnavailable
 from agi_handlers.vicidial.api_text import BLANK, stored_text
 from agi_handlers.vicidial.client import (
     CallbackRequest,
-    ColumnsShifted,
     VicidialClient,
     VicidialOptions,
     VicidialOptionsInvalid,
 )
-from agi_handlers.vicidial.responses import LoginRefused, Refusal, Refused
+from agi_handlers.vicidial.look_ups import ColumnsShifted
+from agi_handlers.vicidial.responses import (
+    LoginRefused,
+    Refusal,
+    Refused,
+)
 from tests.fakes.vicidial import FakeVicidial, Fault
 
 CALL = "V1221015300000001001"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agi_handlers.campaigns import Campaign
-from agi_handlers.vicidial.call_control import CallControlOptions
+from agi_handlers.vicidial.call_facts import CallControlOptions
 from agi_handlers.vicidial.client import VicidialOptions
 from agi_handlers.vicidial.service import OUTBOX_FILE, Vicidial, open_vicidial
 from tests.fakes.asterisk import connected_agi
@@ -77,10 +77,10 @@ async def test_two_calls_without_an_id_never_get_the_same_one(
             vicidial.open_call(agi.request, campaign, "1") as first,
             vicidial.open_call(agi.request, campaign, "2") as second,
         ):
-            assert first.identity is not None
-            assert second.identity is None
+            assert first.facts.identity is not None
+            assert second.facts.identity is None
         async with vicidial.open_call(agi.request, campaign, "3") as third:
-            assert third.identity is not None
+            assert third.facts.identity is not None
     finally:
         await agi.close()
         await asterisk.aclose()

@@ -21,7 +21,7 @@ from agi_handlers.audio_leg.frame_wheel import run_frame_wheel
 from agi_handlers.audio_leg.media_port import MediaPortOptions, open_media_port
 from agi_handlers.campaigns import Campaign
 from agi_handlers.phone import Phone
-from agi_handlers.vicidial.call_control import CallControlOptions
+from agi_handlers.vicidial.call_facts import CallControlOptions
 from agi_handlers.vicidial.client import VicidialOptions
 from agi_handlers.vicidial.outbox import OutboxOptions
 from agi_handlers.vicidial.service import open_vicidial
