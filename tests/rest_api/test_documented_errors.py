@@ -1,0 +1,306 @@
+"""Each failure of the documented table, brought about once; and audio of any kind."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+import struct
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.engine.scripted import ScriptedEngine, ScriptedOptions
+from model.errors import GenerationFailed, InvalidAudio
+from rest_api.app import AppOptions
+from rest_api.audio_bodies import read_encoded
+from rest_api.auth import KeyRing
+from rest_api.conversations import KeepingOptions
+from rest_api.limits import LimitOptions
+from rest_api.service_state import ServiceState
+from tests.rest_api.serving import serving, starting_app, until
+from tests.rest_api.test_chat import USER, base64_of, file_of
+
+Http: TypeAlias = httpx.AsyncClient
+Case: TypeAlias = Callable[[], Coroutine[Any, Any, httpx.Response]]
+
+TEXT = {"turns": [USER]}
+FOREIGN = {"X-Forwarded-For": "203.0.113.9"}
+KEY = "k" * 32
+
+
+@asynccontextmanager
+async def http(**options: Any) -> AsyncIterator[Http]:
+    options.setdefault("replies", ())
+    if "engine" in options:
+        del options["replies"]
+    async with serving(**options) as url, Http(base_url=url, timeout=30) as client:
+        yield client
+
+
+def post(body: Any, path: str = "/chat/text", **options: Any) -> Case:
+    async def ask() -> httpx.Response:
+        async with http(**options) as client:
+            return await client.post(path, json=body)
+
+    return ask
+
+
+def raw(content: bytes, kind: str, **options: Any) -> Case:
+    async def ask() -> httpx.Response:
+        async with http(**options) as client:
+            head = {"Content-Type": kind}
+            return await client.post("/chat/audio", content=content, headers=head)
+
+    return ask
+
+
+async def nowhere() -> httpx.Response:
+    async with http() as client:
+        return await client.get("/nowhere")
+
+
+async def wrong_method() -> httpx.Response:
+    async with http() as client:
+        return await client.delete("/chat/text")
+
+
+async def stranger() -> httpx.Response:
+    async with http(app=AppOptions(keys=KeyRing.parse(f"crm:{KEY}"))) as client:
+        return await client.post("/chat/text", json=TEXT, headers=FOREIGN)
+
+
+async def slow_body() -> httpx.Response:
+    async def drip() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(30)
+
+    async with http(app=AppOptions(body_timeout_s=0.1)) as client:
+        return await client.post("/chat/text", content=drip())
+
+
+async def busy() -> httpx.Response:
+    engine = ScriptedEngine(ScriptedOptions(("Slow.",) * 2))
+    async with http(engine=engine) as client:
+        begun = await client.post("/chat/text", json={**TEXT, "conversation_id": "new"})
+        body = {**TEXT, "conversation_id": begun.json()["data"]["conversation_id"]}
+        engine._options = ScriptedOptions(("Slow.",), first_token_ms=60_000)
+        slow = asyncio.create_task(client.post("/chat/text", json=body))
+        await until(lambda: engine.load().num_active)
+        answer = await client.post("/chat/text", json=body)
+        slow.cancel()
+        await until(lambda: not engine.load().num_active)
+        return answer
+
+
+async def full() -> httpx.Response:
+    async with http(app=AppOptions(keeping=KeepingOptions(max_turns=2))) as client:
+        body = {**TEXT, "conversation_id": "new"}
+        body["turns"] = [USER, {"role": "assistant", "content": "Yes?"}, USER]
+        return await client.post("/chat/text", json=body)
+
+
+async def too_often() -> httpx.Response:
+    keys = KeyRing.parse(f"crm:{KEY}")
+    limits = LimitOptions(rate_per_s=0.01, burst=1)
+    async with http(app=AppOptions(keys=keys, limits=limits)) as client:
+        for _ in range(2):
+            answer = await client.post(
+                "/chat/text", json=TEXT, headers={"X-API-Key": KEY}
+            )
+        return answer
+
+
+async def starting() -> httpx.Response:
+    async with starting_app(ServiceState()) as url, Http(base_url=url) as client:
+        return await client.post("/chat/text", json=TEXT)
+
+
+class FailingEngine(ScriptedEngine):
+    """The model gives out."""
+
+    def submit(self, request: Any) -> Any:
+        raise GenerationFailed("out of luck")
+
+
+class CrashingEngine(ScriptedEngine):
+    """Fails as nobody foresaw."""
+
+    def submit(self, request: Any) -> Any:
+        raise ZeroDivisionError
+
+
+UNSPEAKABLE = {"turns": [{"role": "user", "content": "unspeakable"}], "speak": True}
+
+SMALL = AppOptions(max_body_bytes=100)
+CASES: list[tuple[int, str, Case]] = [
+    (400, "invalid_json", raw(b"{", "application/json")),
+    (400, "invalid_form", raw(b"x", "multipart/form-data")),
+    (401, "unauthorized", stranger),
+    (404, "not_found", nowhere),
+    (
+        404,
+        "conversation_not_found",
+        post({**TEXT, "conversation_id": "c_" + "x" * 22}),
+    ),
+    (405, "method_not_allowed", wrong_method),
+    (408, "timeout", slow_body),
+    (409, "conversation_busy", busy),
+    (
+        413,
+        "too_large",
+        raw(bytes(200), "audio/wav", app=AppOptions(max_body_bytes=100)),
+    ),
+    (415, "unsupported_media_type", raw(b"<x/>", "text/xml")),
+    (422, "invalid_request", post({})),
+    (422, "invalid_audio", post({"audio_base64": "!"}, "/chat/audio")),
+    (422, "voice_unknown", post({**TEXT, "speak": True, "voice": "nobody"})),
+    (422, "conversation_full", full),
+    (429, "too_many_requests", too_often),
+    (500, "generation_failed", post(TEXT, engine=FailingEngine())),
+    (500, "synthesis_failed", post(UNSPEAKABLE)),
+    (500, "internal", post(TEXT, engine=CrashingEngine())),
+    (503, "unavailable", starting),
+    (503, "engine_overloaded", post(TEXT, script=ScriptedOptions(max_slots=0))),
+    (
+        503,
+        "overloaded",
+        post(TEXT, app=AppOptions(limits=LimitOptions(all_replies_at_once=0))),
+    ),
+]
+# Tested elsewhere: a real context, a full synthesiser, and two minutes of waiting.
+ELSEWHERE = {"context_too_long", "synthesis_overloaded"}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "case"), CASES, ids=[f"{s}-{c}" for s, c, _ in CASES]
+)
+async def test_each_failure_is_as_documented(
+    status: int, code: str, case: Case
+) -> None:
+    answer = await case()
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert body["success"] is False
+    assert body["error"]["code"] == code
+    assert body["error"]["message"]
+    assert "Traceback" not in answer.text
+    assert answer.headers["X-Request-Id"]
+    if status in (429, 503):
+        assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_no_documented_failure_is_left_out() -> None:
+    readme = (Path(__file__).resolve().parents[2] / "rest_api/README.md").read_text()
+    rows = re.findall(r"^\| (\d{3}) \| (.*?) \|", readme, re.MULTILINE)
+    documented = {
+        (int(status), code)
+        for status, codes in rows
+        for code in re.findall(r"`(\w+)`", codes)
+        if code not in ELSEWHERE and status != "504"
+    }
+    assert documented == {(status, code) for status, code, _ in CASES}
+
+
+# --- audio of any kind ---
+
+
+def wav_with(rate_hz: int = 16_000, channels: int = 1, samples: int = 800) -> bytes:
+    """A header that says so, and as many silent samples."""
+    size = samples * channels * 2
+    head = struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        *(b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, channels, rate_hz),
+        *(rate_hz * channels * 2, channels * 2, 16, b"data", size),
+    )
+    return head + bytes(size)
+
+
+def nan_wav() -> bytes:
+    file = io.BytesIO()
+    soundfile.write(
+        file, np.full(1600, np.nan, np.float32), 16_000, format="WAV", subtype="FLOAT"
+    )
+    return file.getvalue()
+
+
+def bomb() -> bytes:
+    """An hour of silence in a FLAC of some kilobytes."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(3600 * 8000, np.int16), 8000, format="FLAC")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(lambda: wav_with(rate_hz=0), id="0 Hz"),
+        pytest.param(lambda: wav_with(channels=10), id="10 channels"),
+        pytest.param(nan_wav, id="not numbers"),
+        pytest.param(bomb, id="a small file of an hour"),
+        pytest.param(lambda: wav_with(samples=0), id="empty"),
+        pytest.param(lambda: file_of("FLAC")[:60], id="cut off"),
+    ],
+)
+def test_audio_that_is_none_is_refused(made: Callable[[], bytes]) -> None:
+    with pytest.raises(InvalidAudio):
+        read_encoded(made(), 16_000)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    start=st.sampled_from(
+        [b"", wav_with()[:44], file_of("FLAC")[:200], file_of("OGG", "VORBIS")[:200]]
+    ),
+    rest=st.binary(max_size=400),
+    rate_hz=st.integers(4000, 192_000),
+)
+def test_any_bytes_are_audio_or_refused(
+    start: bytes, rest: bytes, rate_hz: int
+) -> None:
+    try:
+        wave = read_encoded(start + rest, rate_hz)
+    except InvalidAudio:
+        return
+    assert np.isfinite(wave).all()
+    assert len(wave) >= 320
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"turns": [USER] * 10_000},
+        {"turns": [{"role": "alien", "content": "x"}]},
+        {"turns": [USER], "max_new_tokens": 10**400},
+        {"turns": [{"role": "user", "content": "x" * 100_001}]},
+        {"turns": [USER], "conversation_id": "../../etc/passwd"},
+    ],
+)
+async def test_absurd_requests_are_the_clients_fault(body: Any) -> None:
+    async with http() as client:
+        answer = await client.post("/chat/text", content=json.dumps(body))
+    assert answer.status_code in (400, 422)
+
+
+async def test_a_system_turn_in_the_middle_is_taken() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    async with http() as client:
+        answer = await client.post("/chat/text", json={"turns": [USER, system, USER]})
+    assert answer.json()["data"]["response"] == "You said: Hello!"
+
+
+async def test_one_base64_string_of_a_file_is_enough() -> None:
+    async with http() as client:
+        answer = await client.post(
+            "/chat/audio", json={"audio_base64": base64_of(file_of("MP3"))}
+        )
+    assert answer.status_code == 200
