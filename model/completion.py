@@ -25,11 +25,6 @@ AUDIO_MARK: Final = "<|audio|>"
 MessagePart: TypeAlias = str | Wave | AudioClip
 """Text, or audio at 16 kHz; a clip keeps what the encoder made of it."""
 
-_TRANSCRIBE_BEFORE: Final = "Transcribe\n"
-"""What Ultravox models were trained with for this."""
-_TRANSCRIPT_TOKENS: Final = 400
-"""Two minutes of quick speech."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChatMessage:
@@ -75,27 +70,6 @@ def complete(
             top_p=sampling.top_p,
             stop=sampling.stop,
             seed=sampling.seed,
-            request_id=request_id,
-        )
-    )
-
-
-def transcribe(
-    engine: ReplyEngine, clip: AudioClip, request_id: str = ""
-) -> TokenStream:
-    """Start writing down what a clip says.  Close the stream to cancel.
-
-    Raises:
-        As `complete` does; it goes behind every reply.
-    """
-    dialogue = engine.new_dialogue(None)
-    dialogue.append_user_parts([_TRANSCRIBE_BEFORE, clip])
-    return engine.submit(
-        GenerationRequest(
-            dialogue.prompt(),
-            priority=Priority.TRANSCRIPT,
-            max_new_tokens=_TRANSCRIPT_TOKENS,
-            temperature=0.0,
             request_id=request_id,
         )
     )

@@ -13,10 +13,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from model.completion import ChatMessage, Sampling, complete, transcribe
+from model.completion import ChatMessage, Sampling, complete
+from model.engine.interface import ReplyEngine
 from model.engine.request import FinishReason, Timings, Usage
 from model.engine.stream import TokenStream
 from model.service import LocalSpeechService
+from model.transcription import can_transcribe, transcribe
 from model.tts.voice import Voice
 from model.ultravox.clip import AudioClip
 
@@ -91,7 +93,7 @@ async def make_reply(
                     yield part
         written = None
         if transcript_of is not None:
-            written = await _transcript(service, transcript_of, request_id)
+            written = await _transcript(service.engine, transcript_of, request_id)
         assert stream.finish_reason
         assert stream.usage
         assert stream.timings
@@ -141,8 +143,8 @@ async def _spoken(
         await asyncio.wait([speaking])
 
 
-async def _transcript(
-    service: LocalSpeechService, clip: AudioClip, request_id: str
-) -> str:
-    async with transcribe(service.engine, clip, f"{request_id}/transcript") as stream:
-        return "".join([chunk.text async for chunk in stream]).strip()
+async def _transcript(engine: ReplyEngine, clip: AudioClip, request_id: str) -> str:
+    """Empty when no words could be made out, or the engine knows none."""
+    if not can_transcribe(engine):
+        return ""
+    return await transcribe(engine, clip, f"{request_id}/transcript")

@@ -221,6 +221,7 @@ class ChatData(BaseModel):
     audio: AudioAnswer | None = None
     """With speak, unless the audio came in events."""
     transcript: str | None = None
+    """Empty: no words could be made out."""
     conversation_id: str | None = None
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 
 from model.audio.g711 import alaw_decode, ulaw_decode
 from model.audio.wav import read_pcm16
+from model.engine.interface import EngineDescription
 from model.engine.scripted import ScriptedEngine, ScriptedOptions
 from rest_api.app import AppOptions
 from rest_api.auth import KeyRing
@@ -288,13 +290,32 @@ async def test_wrong_audio_in_a_turn_is_named(
     assert answer.json()["error"]["field"] == field
 
 
-async def test_a_transcript_comes_when_asked_for(client: httpx.AsyncClient) -> None:
-    body = {"audio_base64": base64_of(pcm16(1.0)), "transcript": True}
-    data = await data_of(client, "/chat/audio", json=body)
+class EngineOfWords(ScriptedEngine):
+    """Plays a model that knows words."""
+
+    @property
+    def description(self) -> EngineDescription:
+        return replace(super().description, weights_kind="demo")
+
+
+async def test_a_transcript_comes_when_asked_for() -> None:
+    engine = EngineOfWords()
+    async with serving(engine=engine) as url, httpx.AsyncClient(base_url=url) as client:
+        audio = {"audio_base64": base64_of(pcm16(1.0))}
+        with_it = await data_of(client, "/chat/audio", json={**audio, **TRANSCRIPT})
+        without = await data_of(client, "/chat/audio", json=audio)
+        of_text = await data_of(client, "/chat/text", json={"turns": [USER]})
     # the echo shows what was asked of the model besides the reply
-    assert data["transcript"] == "You said: Transcribe"
-    plain = await data_of(client, "/chat/text", json={"turns": [USER], **TRANSCRIPT})
-    assert "transcript" not in plain
+    assert with_it["transcript"] == "You said: Transcribe"
+    assert "transcript" not in without
+    assert "transcript" not in of_text
+
+
+async def test_a_model_without_words_writes_down_nothing(
+    client: httpx.AsyncClient,
+) -> None:
+    body = {"audio_base64": base64_of(pcm16(1.0)), **TRANSCRIPT}
+    assert (await data_of(client, "/chat/audio", json=body))["transcript"] == ""
 
 
 TRANSCRIPT = {"transcript": True}
