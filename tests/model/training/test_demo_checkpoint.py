@@ -77,24 +77,21 @@ def test_it_answers_what_it_was_taught(checkpoint: Checkpoint, studio: Studio) -
 def test_it_remembers_what_was_said(checkpoint: Checkpoint, studio: Studio) -> None:
     dialogue = Dialogue(checkpoint.chat, DEMO_INSTRUCTIONS, today=date(2026, 1, 1))
     dialogue.append_assistant_text(GREETING)
-    number = Slots(number="one two five six")
     heard = []
-    for turn in (
-        _turn("where is my order", "order"),
-        _turn("it's one two five six", "number", number),
-        _turn("what was my order number", "recall_number"),
+    for text, intent in (
+        ("i'd like to book an appointment", "book"),
+        ("on friday at three pm", "day_time"),
+        ("yes please", "yes"),
     ):
-        dialogue.append_user_clip(_say(studio, turn))
+        dialogue.append_user_clip(_say(studio, _turn(text, intent)))
         (ids,) = greedy.reply(checkpoint, [dialogue.prompt()])
         dialogue.append_assistant_tokens(ids)
         heard.append(checkpoint.chat.decode(ids))
-    said = (
-        heard[1]
-        .removeprefix("I will have order ")
-        .removesuffix(" checked. Anything else?")
-    )
-    assert heard[0] == "Sure. What is your four digit order number?"
-    assert heard[2] == f"You said {said}."
+    assert heard == [
+        "Sure. Which day and time would you like?",
+        "Shall I book Friday at three pm?",
+        "I have noted Friday at three pm. Anything else? [[note book friday 3 pm]]",
+    ]
 
 
 def test_it_writes_down_what_was_said(checkpoint: Checkpoint, studio: Studio) -> None:
