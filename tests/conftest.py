@@ -20,8 +20,10 @@ from pathlib import Path
 
 import pytest
 
-# Threads and processes get this long to finish ending before they count as left.
+# What is ending gets this long to finish before it counts as left: a task that was
+# cancelled, one that is about to read the end of a connection, a thread, a process.
 _GRACE_S = 2.0
+_GRACE_ROUNDS = 200
 # Of libraries, one per process and kept on purpose.
 _LIBRARY_THREADS = (
     "AnyIO worker thread",  # anyio keeps idle workers for ten seconds
@@ -90,10 +92,10 @@ def _without_leaked_tasks(
     async def watched(*args: object, **kwargs: object) -> None:
         before = asyncio.all_tasks()
         await test(*args, **kwargs)
-        for _ in range(20):  # cancelled tasks need some rounds to end
+        for _ in range(_GRACE_ROUNDS):
             if not asyncio.all_tasks() - before:
                 return
-            await asyncio.sleep(0)
+            await asyncio.sleep(_GRACE_S / _GRACE_ROUNDS)
         left = sorted(str(task.get_coro()) for task in asyncio.all_tasks() - before)
         assert not left, f"tasks left behind: {'; '.join(left)}"
 
