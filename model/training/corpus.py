@@ -20,7 +20,7 @@ import numpy as np
 
 from model.training import phones, telephone
 from model.training.aligned import AlignedSpeech, Span
-from model.training.dialogue import Dialogue, Turn, draw_dialogue
+from model.training.dialogue import Dialogue, Turn, draw_dialogue, words_only
 from model.training.espeak import ACCENTS, Espeak, EspeakVoice, variants
 from model.training.flite import HELD_OUT_VOICES, TRAINING_VOICES, Flite
 from model.training.logmel import log_mel
@@ -45,6 +45,7 @@ class CorpusOptions:
     flite_share: float = 0.25
     is_clean: bool = False
     snr_db: float | None = None
+    words_only: bool = False
     dialogues_a_shard: int = 500
 
 
@@ -234,7 +235,10 @@ def _clip(
 
 def record_dialogue(studio: Studio) -> tuple[Dialogue, list[Clip]]:
     """One conversation and its clips: one caller, one line."""
-    dialogue = draw_dialogue(studio.rng, studio.options.split)
+    if studio.options.words_only:
+        dialogue = words_only(studio.rng)
+    else:
+        dialogue = draw_dialogue(studio.rng, studio.options.split)
     voice, line = studio.draw_voice(), studio.draw_line()
     return dialogue, [studio.record(t, voice, line) for t in dialogue.turns]
 
@@ -279,16 +283,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shards", type=int, default=60)
+    parser.add_argument("--word-shards", type=int, default=15, help="no sentences")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    options = CorpusOptions()
-    jobs = [
-        (chosen.out, i, chosen.seed * 100_003 + i, options)
-        for i in range(chosen.shards)
-    ]
+    sentences, words = CorpusOptions(), CorpusOptions(words_only=True)
+    first_word_shard = 90_000  # so that more of either can be added later
+    numbers = [(i, sentences) for i in range(chosen.shards)]
+    numbers += [(first_word_shard + i, words) for i in range(chosen.word_shards)]
+    jobs = [(chosen.out, i, chosen.seed * 100_003 + i, o) for i, o in numbers]
     with multiprocessing.get_context("spawn").Pool(chosen.workers) as pool:
         for index in pool.imap_unordered(_work, jobs):
             print(json.dumps({"shard": index}), flush=True)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from model.training.dialogue import draw_dialogue
+from model.training.grammar import draw_words, loosen
 from model.training.rows import Heard, Row, RowMaker, imagined_words
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def imagined_batch(maker: RowMaker, rng: random.Random, size: int) -> Batch:
             said = turn.transcript
             if turn.kind == "outside" and turn.spoken is not None:
                 said = turn.spoken.text
+            elif turn.kind == "speech":
+                said = loosen(rng, said)
             words, num_frames = imagined_words(rng, said)
             outside = turn.kind == "outside"
             heard.append(maker.hear(words, num_frames, is_outside=outside))
@@ -110,7 +113,7 @@ def imagined_batch(maker: RowMaker, rng: random.Random, size: int) -> Batch:
                 {
                     "kind": turn.kind,
                     "intent": turn.intent,
-                    "transcript": turn.transcript,
+                    "transcript": said if turn.kind == "speech" else turn.transcript,
                     "reply": turn.reply,
                     "rest": turn.rest,
                 }
@@ -124,6 +127,15 @@ def imagined_batch(maker: RowMaker, rng: random.Random, size: int) -> Batch:
                 rng, dialogue.opening, turns, heard[first:], first, as_text=0.2
             )
         )
+    for _ in range(size // 2):
+        # Copying must not lean on what callers usually say.
+        said = draw_words(rng)
+        words, num_frames = imagined_words(rng, said)
+        heard.append(maker.hear(words, num_frames, is_outside=False))
+        turn_of_words = {"transcript": said}
+        index = len(heard) - 1
+        row = maker.transcript_row(rng, turn_of_words, heard[-1], index)
+        transcripts.append(row)
     return Batch((), tuple(heard), tuple(replies), tuple(transcripts))
 
 
@@ -151,11 +163,11 @@ def spoken_batch(
             heard.append(maker.hear(words, len(mel), is_outside=outside))
             mels.append(mel)
             phones.append(classes)
-            if with_rows and rng.random() < transcripts:
+            if with_rows and (rng.random() < transcripts or turn["kind"] == "words"):
                 index = len(heard) - 1
                 row = maker.transcript_row(rng, turn, heard[-1], index)
                 transcript_rows.append(row)
-        if with_rows:
+        if with_rows and dialogue.turns[0]["kind"] != "words":
             replies.append(
                 maker.reply_row(
                     rng,
@@ -209,6 +221,7 @@ def _pad(
         mel[row, : len(mels[i])] = mels[i]
         classes[row, : len(phones[i])] = phones[i]
         if augment:
+            _another_voice(rng, mel[row, : len(mels[i])])
             _mask(rng, mel[row, : len(mels[i])])
     return Audio(
         torch.from_numpy(mel).transpose(1, 2).contiguous(),
@@ -216,6 +229,20 @@ def _pad(
         torch.from_numpy(classes),
         tuple(chosen),
     )
+
+
+def _another_voice(rng: random.Random, mel: np.ndarray[Any, Any]) -> None:
+    """A longer or shorter vocal tract and another handset, in place, half the time."""
+    if rng.random() < 0.5:
+        return
+    bins = mel.shape[1]
+    source = np.clip(np.arange(bins) * rng.uniform(0.9, 1.12), 0, bins - 1.001)
+    below = source.astype(int)
+    share = (source - below).astype(np.float32)
+    warped = mel[:, below] * (1 - share) + mel[:, below + 1] * share
+    wave = np.arange(bins) * (rng.uniform(0.5, 3) * 6.28 / bins) + rng.uniform(0, 6.28)
+    # 0.1 is 4 dB in the features' scale.
+    mel[:] = warped + (rng.uniform(0, 0.12) * np.sin(wave)).astype(np.float32)
 
 
 def _mask(rng: random.Random, mel: np.ndarray[Any, Any]) -> None:

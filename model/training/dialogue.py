@@ -267,9 +267,9 @@ def _hours(day: str | None) -> str:
 class Turn:
     """One caller's turn and the reply to it.
 
-    `kind` is ``speech``, ``cut`` (broken off after `words` words), ``outside`` or
-    ``noise``. `transcript` is what a transcription should say, `rest` the next word
-    of a turn that was cut.
+    `kind` is ``speech``, ``cut`` (broken off), ``outside``, ``noise`` or ``words``
+    (words in no order, which have a transcript and no reply). `transcript` is what a
+    transcription should say, `rest` the next word of a turn that was cut.
     """
 
     kind: str
@@ -322,6 +322,13 @@ def draw_dialogue(rng: random.Random, split: Split = "train") -> Dialogue:
         if "[[hangup]]" in turn.reply or "[[transfer]]" in turn.reply:
             break
     return Dialogue(opening, tuple(turns))
+
+
+def words_only(rng: random.Random) -> Dialogue:
+    """Words in no order, as one turn without a reply."""
+    text = grammar.draw_words(rng)
+    spoken = Spoken(text, "words", Slots(), "", len(text.split()))
+    return Dialogue(None, (Turn("words", spoken, "words", text, ""),))
 
 
 def _draw_turn(rng: random.Random, policy: Policy, split: Split, *, last: bool) -> Turn:

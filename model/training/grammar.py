@@ -130,6 +130,54 @@ def outside(rng: random.Random, split: Split = "train") -> Spoken:
     return Spoken(text, "outside", Slots(), "", len(text.split()))
 
 
+# Words that may be missing, and words that may be added, without changing the sense.
+_MAY_BE_MISSING = frozenset(
+    {"i", "to", "the", "a", "an", "my", "me", "is", "are", "do", "please", "can"}
+    | {"could", "you", "of", "your", "at", "on", "have", "would", "for", "with"}
+    | {"that", "this"}
+)
+_MAY_BE_ADDED = ("just", "really", "actually", "please", "now", "then", "also", "um")
+_SLOT_WORDS = frozenset((*DIGITS, *HOURS, *DAYS, "oh", "thirty", "past", "half", "am"))
+
+
+def loosen(rng: random.Random, text: str) -> str:
+    """The same turn in words that no template has, half of the time.
+
+    Templates are few; real callers leave words out and put words in.
+    """
+    words = text.split()
+    if rng.random() < 0.3:
+        spare = [i for i, w in enumerate(words) if w in _MAY_BE_MISSING]
+        if len(words) > 3 and spare:
+            del words[rng.choice(spare)]
+    if rng.random() < 0.25:
+        at = rng.randint(0, len(words))
+        around = {*words[max(at - 1, 0) : at + 1]}
+        if not around & _SLOT_WORDS:
+            words.insert(at, rng.choice(_MAY_BE_ADDED))
+    return " ".join(words)
+
+
+def draw_words(rng: random.Random) -> str:
+    """Words of the grammar in no order: for hearing words, not sentences."""
+    return " ".join(rng.choice(_vocabulary()) for _ in range(rng.randint(2, 8)))
+
+
+@functools.cache
+def _vocabulary() -> tuple[str, ...]:
+    """The words of the training templates; digits and days more than once."""
+    words = {
+        word
+        for intent in INTENTS
+        for template in templates(intent, "train")
+        for way in expansions(template)
+        for word in way.split()
+        if not word.startswith("{")
+    }
+    slots = (*DIGITS, "oh", *DAYS, *HOURS, "thirty", "am", "pm", "noon", "o'clock")
+    return (*sorted(words), *slots, *slots)
+
+
 def cut_points(spoken: Spoken) -> list[int]:
     """Word counts after which the turn can be broken off and is not yet complete."""
     words = spoken.text.split()

@@ -113,3 +113,29 @@ def test_a_turn_is_never_cut_where_it_is_complete() -> None:
             assert count < spoken.core_words
             assert not grammar.is_complete(" ".join(words[:count]))
     assert num_cuts > 300
+
+
+def test_loosened_turns_keep_their_slots_and_their_sense() -> None:
+    rng = random.Random(6)
+    num_changed = 0
+    for _ in range(400):
+        spoken = grammar.draw(rng, "callback_day_time")
+        loose = grammar.loosen(rng, spoken.text)
+        num_changed += loose != spoken.text
+        assert spoken.slots.day is not None
+        assert spoken.slots.day in loose.split()
+        assert "call" in loose.split()
+        assert abs(len(loose.split()) - len(spoken.text.split())) <= 1
+    assert 80 < num_changed < 320
+
+
+def test_words_in_no_order_are_words_of_the_training_phrasings() -> None:
+    rng = random.Random(7)
+    known = {
+        word
+        for _ in range(20_000)
+        for word in grammar.draw(rng, rng.choice(grammar.INTENTS)).text.split()
+    }
+    drawn = {word for _ in range(300) for word in grammar.draw_words(rng).split()}
+    assert len(drawn) > 200
+    assert len(drawn - known) <= 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 import torch
 
 from model.training.corpus import CorpusOptions, Studio, record_dialogue, write_shard
-from model.training.dataset import StoredDialogue, read_corpus
+from model.training.dataset import StoredDialogue, read_corpus, spoken_batch
 from model.training.export import export
+from model.training.rows import RowMaker
 from model.training.start import Sizes
+from model.training.tokenizer import train_tokenizer
 from model.training.train import Run, check
 from model.training.trainer import Trainer, TrainOptions
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
@@ -133,6 +136,17 @@ def test_a_corpus_says_the_same_for_a_seed_and_is_read_whole(tmp_path: Path) -> 
         assert sum(c.num_frames for d in dialogues for c in d.clips) == len(mel)
     assert said[0] == said[1]
     assert len(dialogues) == 4
+
+
+def test_words_in_no_order_have_a_transcript_and_no_reply(tmp_path: Path) -> None:
+    options = CorpusOptions(flite_share=0.0, dialogues_a_shard=3, words_only=True)
+    write_shard(tmp_path, 0, 9, options)
+    shards: dict[str, list[StoredDialogue]] = {}
+    read_corpus(tmp_path, shards)
+    maker = RowMaker(train_tokenizer(num_dialogues=500))
+    batch = spoken_batch(maker, random.Random(1), shards["00000"], transcripts=0.0)
+    assert not batch.reply_rows
+    assert len(batch.transcript_rows) == 3
 
 
 def test_words_lie_inside_their_clips() -> None:
