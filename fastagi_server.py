@@ -3,7 +3,7 @@
 Opens the FastAGI port and the audio port.  Unless ULTRAVOX_API_URL names running
 speech servers, `ultravox_api_server.py` is started as a supervised child, which also
 answers on the HTTP port.  SIGTERM and SIGINT drain: new calls are refused, running
-ones may end.
+ones may end.  SIGHUP has API keys read again.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +121,7 @@ async def _serve(settings: Settings, persona: _Persona) -> None:
         _check_http_port(settings)
         urls = [_own_url(settings)]
         sidecar = Sidecar(SidecarOptions(url=urls[0], command=sidecar_command(_ROOT)))
+    loop.add_signal_handler(signal.SIGHUP, _pass_on_reload, sidecar)
     async with AsyncExitStack() as stack:
         media_port = await stack.enter_async_context(
             open_media_port(_media_port_options(settings))
@@ -165,6 +167,15 @@ async def _serve(settings: Settings, persona: _Persona) -> None:
         await _drain(phone, server, settings.drain_s)
         for task in background:
             task.cancel()
+
+
+def _pass_on_reload(sidecar: Sidecar | None) -> None:
+    """SIGHUP: the speech half reads its API keys again; calls go on."""
+    pid = sidecar.pid if sidecar is not None else None
+    logger.info("reload", extra=fields(passed_on=pid is not None))
+    if pid is not None:
+        with suppress(ProcessLookupError):  # it has just ended, and reads them anew
+            os.kill(pid, signal.SIGHUP)
 
 
 def _media_port_options(settings: Settings) -> MediaPortOptions:
