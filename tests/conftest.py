@@ -8,14 +8,13 @@ nothing.
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import inspect
 import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,13 +47,27 @@ def _nothing_is_left_behind() -> Iterator[None]:
     assert not left, f"left behind: {'; '.join(sorted(left))}"
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.fixture
+async def _no_task_is_left_behind() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    for _ in range(_GRACE_ROUNDS):
+        left = asyncio.all_tasks() - before - {asyncio.current_task()}
+        if not left:
+            return
+        await asyncio.sleep(_GRACE_S / _GRACE_ROUNDS)
+    names = sorted(str(task.get_coro()) for task in left)
+    assert not left, f"tasks left behind: {'; '.join(names)}"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Watch the tasks of every asynchronous test."""
+    """Watch the tasks of every asynchronous test, and of its fixtures."""
     for item in items:
-        test = getattr(item, "obj", None)
-        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(test):
-            item.obj = _without_leaked_tasks(test)
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            # Second in, last but one out: what other fixtures run is over by then,
+            # and the loop, whose threads end with it, is not yet.
+            place = item.fixturenames.index("_nothing_is_left_behind") + 1
+            item.fixturenames.insert(place, "_no_task_is_left_behind")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -83,23 +96,6 @@ def data_dir(tmp_path: Path) -> Path:
     path = tmp_path / "data"
     path.mkdir()
     return path
-
-
-def _without_leaked_tasks(
-    test: Callable[..., Awaitable[None]],
-) -> Callable[..., Awaitable[None]]:
-    @functools.wraps(test)
-    async def watched(*args: object, **kwargs: object) -> None:
-        before = asyncio.all_tasks()
-        await test(*args, **kwargs)
-        for _ in range(_GRACE_ROUNDS):
-            if not asyncio.all_tasks() - before:
-                return
-            await asyncio.sleep(_GRACE_S / _GRACE_ROUNDS)
-        left = sorted(str(task.get_coro()) for task in asyncio.all_tasks() - before)
-        assert not left, f"tasks left behind: {'; '.join(left)}"
-
-    return watched
 
 
 def _inventory() -> set[str]:
