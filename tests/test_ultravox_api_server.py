@@ -24,6 +24,8 @@ import pytest
 from model.client import RemoteSpeechService
 from model.speech import SessionOptions
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "ultravox_api_server.py"
 

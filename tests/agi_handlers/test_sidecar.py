@@ -22,6 +22,8 @@ from model.client import RemoteSpeechService
 from model.errors import SpeechUnavailable
 from model.speech import SessionOptions, TypedTurn
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # Answers /health/ready and ends when its standard input does, unless a file tells it

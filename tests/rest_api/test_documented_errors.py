@@ -30,6 +30,8 @@ from rest_api.service_state import ServiceState
 from tests.rest_api.serving import serving, starting_app, until
 from tests.rest_api.test_chat import USER, base64_of, file_of
 
+pytestmark = pytest.mark.slow
+
 Http: TypeAlias = httpx.AsyncClient
 Case: TypeAlias = Callable[[], Coroutine[Any, Any, httpx.Response]]
 

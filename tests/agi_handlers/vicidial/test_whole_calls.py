@@ -34,6 +34,8 @@ from tests.fakes.call_parts import Answer, ScriptedSession
 from tests.fakes.ear import LoudnessDetector
 from tests.fakes.vicidial import FakeVicidial, Fault
 
+pytestmark = pytest.mark.slow
+
 V = "V1221015300000001001"
 Y = "Y1221015310000001001"
 NUMBER = "7275551212"

@@ -20,6 +20,8 @@ from model.tts.worker_pool import PoolOptions, WorkerPool
 from model.tts.worker_process import WorkerOptions
 from tests.model.tts.scripted_worker import RATE_HZ
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 SCRIPTED = ("tests.model.tts.scripted_worker",)
 PATIENT = WorkerOptions(start_timeout_s=60.0, silence_timeout_s=60.0)
