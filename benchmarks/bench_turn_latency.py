@@ -21,7 +21,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import random
 import socket
 import subprocess
@@ -37,6 +36,7 @@ from pathlib import Path
 
 import uvloop
 
+from benchmarks.provenance import provenance
 from tools.caller.agi_wire import Channel
 from tools.caller.call import CallPlan, CallReport, place_call
 from tools.caller.channel import Abilities, folders_of
@@ -259,9 +259,7 @@ def main() -> int:
         json.dumps(
             {
                 "benchmark": "turn_latency",
-                "commit": _commit(),
-                "machine": f"{os.cpu_count()} x {platform.machine()}",
-                "python": platform.python_version(),
+                **provenance(),
                 "speech": str(options.speech.name) if options.speech else "espeak",
                 "calls": options.calls,
                 "configurations": {n: m.as_row() for n, m in measures.items()},
@@ -288,17 +286,6 @@ def print_table(measures: dict[str, Measures]) -> None:
             f"{name:22}{cells[0]:>22}{cells[1]:>22}{cells[2]:>14}"
             f"{100 * m.num_cut / max(1, m.num_turns):>8.1f}{m.num_unanswered:>8}"
         )
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":
