@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import queue
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -27,6 +30,8 @@ _FIELDS = "voicebot_fields"
 # Control characters would let a caller's name forge a log line or move a cursor.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MAX_FIELD_CHARS = 500  # a field longer than this is somebody's accident or attack
+_MAX_UNWRITTEN_LINES: Final = 10_000
+_LAST_LINES_S: Final = 2.0  # at the end of the process, for what is not written yet
 
 
 def fields(**values: object) -> dict[str, object]:
@@ -112,11 +117,66 @@ class TextFormatter(logging.Formatter):
         return line
 
 
+class UnblockedHandler(logging.Handler):
+    """Writes lines from a thread of its own.
+
+    A log pipe that nobody reads, or a disk that hangs, stops the thread, never a call:
+    lines wait, and from `max_unwritten` on they are dropped and counted.
+    """
+
+    def __init__(self, fd: int, max_unwritten: int = _MAX_UNWRITTEN_LINES) -> None:
+        super().__init__()
+        # Not sys.stderr: a blocked thread that holds its lock aborts the process's end.
+        self._fd = fd
+        self._lines: queue.Queue[str | None] = queue.Queue(max_unwritten)
+        self._num_dropped = 0
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue the line; the call's fields are only known here, in its own task."""
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self._num_dropped += 1
+            LOG_LINES_DROPPED.inc()
+        except Exception:  # noqa: BLE001 - as every handler: a bad line is no fault
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Write what waits, briefly; logging calls this at the end."""
+        if self._thread.is_alive():
+            with suppress(queue.Full):
+                self._lines.put(None, timeout=_LAST_LINES_S)
+                self._thread.join(_LAST_LINES_S)
+        super().close()
+
+    def _run(self) -> None:
+        num_reported = 0
+        while (line := self._lines.get()) is not None:
+            num_dropped = self._num_dropped
+            if num_dropped > num_reported:
+                line += "\n" + self._dropped(num_dropped - num_reported)
+                num_reported = num_dropped
+            rest = (line + "\n").encode(errors="replace")
+            with suppress(OSError):  # the reader has gone
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
+
+    def _dropped(self, num_lines: int) -> str:
+        about = {_FIELDS: {"lines": num_lines}, "levelname": "WARNING"}
+        return self.format(
+            logging.makeLogRecord(
+                {"name": __name__, "msg": "log_lines_dropped", **about}
+            )
+        )
+
+
 def set_up_logging(
     level: str = "INFO", log_format: Literal["text", "json"] = "text"
 ) -> None:
     """Send the process's log to standard error in one form; called once."""
-    out = logging.StreamHandler(sys.stderr)
+    out = UnblockedHandler(sys.stderr.fileno())
     out.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [out]
@@ -169,4 +229,7 @@ FIRST_AUDIO = Histogram(
 )
 REPLY_TOKENS = Counter("voicebot_reply_tokens_total", "Tokens generated")
 ERRORS = Counter("voicebot_errors_total", "Faults by kind", ["kind"])
+LOG_LINES_DROPPED = Counter(
+    "voicebot_log_lines_dropped_total", "Log lines lost because nobody read them"
+)
 SESSIONS_NOW = Gauge("voicebot_sessions", "Dialogues open at the speech half")

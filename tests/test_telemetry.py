@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import time
 
 import pytest
 
-from telemetry import JsonFormatter, TextFormatter, call_context, fields, mask_number
+from telemetry import (
+    JsonFormatter,
+    TextFormatter,
+    UnblockedHandler,
+    call_context,
+    fields,
+    mask_number,
+)
 
 
 def record(event: str, **values: object) -> logging.LogRecord:
@@ -52,3 +61,48 @@ def test_telephone_numbers_are_masked_but_short_extensions_are_not(
     number: str, shown: str
 ) -> None:
     assert mask_number(number) == shown
+
+
+def test_a_log_pipe_that_nobody_reads_stops_no_one() -> None:
+    """A pipe holds 64 KiB; what is more waits, then is dropped and said so."""
+    reader, writer = os.pipe()
+    handler = UnblockedHandler(writer, max_unwritten=100)
+    handler.setFormatter(JsonFormatter())
+    for number in range(5000):
+        handler.emit(record("x", number=number))
+    logged = b""
+    while b"log_lines_dropped" not in logged:  # reading it again frees the thread
+        logged += os.read(reader, 1 << 16)
+        handler.emit(record("y"))
+        time.sleep(0)
+    handler.close()
+    os.close(writer)
+    while more := os.read(reader, 1 << 16):
+        logged += more
+    os.close(reader)
+    lines = [json.loads(line) for line in logged.decode().splitlines()]
+    dropped = sum(one["lines"] for one in lines if one["event"] == "log_lines_dropped")
+    numbers = [one["number"] for one in lines if one["event"] == "x"]
+    assert numbers == sorted(numbers)
+    assert len(numbers) + dropped >= 5000
+
+
+def test_lines_are_written_before_the_end() -> None:
+    reader, writer = os.pipe()
+    handler = UnblockedHandler(writer)
+    handler.setFormatter(JsonFormatter())
+    handler.emit(record("last_words"))
+    handler.close()
+    os.close(writer)
+    assert b"last_words" in os.read(reader, 1000)
+    os.close(reader)
+
+
+def test_a_log_that_has_been_closed_is_no_fault() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    handler = UnblockedHandler(writer)
+    handler.setFormatter(TextFormatter())
+    handler.emit(record("nobody_reads"))
+    handler.close()
+    os.close(writer)
