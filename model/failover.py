@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 from model.call_memory import CallMemory
 from model.errors import SpeechUnavailable
 from model.remote_session import RemoteSession, SpeechClientOptions
-from model.speech import ReplyEvent, SessionOptions, UserTurn
+from model.speech import ReplyEvent, SessionOptions, TurnEnd, UserTurn
 from telemetry import fields
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,8 @@ class FailoverSession:
             try:
                 async with aclosing(ask(session)) as events:
                     async for event in events:
-                        has_begun = True
+                        # The caller hears nothing of a TurnEnd.
+                        has_begun = has_begun or not isinstance(event, TurnEnd)
                         self._memory.note(event)
                         yield event
                 return

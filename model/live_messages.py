@@ -21,6 +21,8 @@ size: pcm16, mono, at the rate they or `start` name.
 
     server            fields
     ready             model, weights, rate_hz, protocol, max_utterance_bytes
+    turn_end          turn, probability, over_from, more_below: how likely the user has
+                      finished, before the first text; null bounds: not calibrated
     text              turn, text
     audio             turn, piece, text, n_bytes; then audio
     action            turn, name, argument
@@ -50,6 +52,7 @@ from model.speech import (
     ReplyText,
     SessionOptions,
     Transcript,
+    TurnEnd,
     TypedTurn,
     Utterance,
     WeightsKind,
@@ -163,7 +166,14 @@ class LiveError:
 
 
 ServerMessage: TypeAlias = (
-    Ready | ReplyText | ReplyAudio | ReplyAction | ReplyDone | Transcript | LiveError
+    Ready
+    | TurnEnd
+    | ReplyText
+    | ReplyAudio
+    | ReplyAction
+    | ReplyDone
+    | Transcript
+    | LiveError
 )
 Wire: TypeAlias = str | bytes
 """A text message or a binary message of the WebSocket."""

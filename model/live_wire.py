@@ -45,10 +45,13 @@ from model.speech import (
     SessionOptions,
     Timings,
     Transcript,
+    TurnEnd,
     TypedTurn,
     Usage,
     Utterance,
 )
+
+Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 # What stands in JSON where it differs from the message itself.
 
@@ -92,6 +95,14 @@ class _TextFields:
 
 
 @dataclass(frozen=True, slots=True)
+class _TurnEndFields:
+    turn: Turn
+    probability: Probability
+    over_from: Probability | None = None
+    more_below: Probability | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _AudioFields:
     turn: Turn
     piece: Annotated[int, Meta(ge=0)]
@@ -129,6 +140,7 @@ _CLIENT_FIELDS: Final[Mapping[str, type]] = {
 }
 _SERVER_FIELDS: Final[Mapping[str, type]] = {
     "ready": Ready,
+    "turn_end": _TurnEndFields,
     "text": _TextFields,
     "audio": _AudioFields,
     "action": _ActionFields,
@@ -200,6 +212,8 @@ class ServerMessages:
         if self._pending is not None:
             raise LiveProtocolError("the announced audio is missing")
         match _fields_of(wire, _SERVER_FIELDS):
+            case _TurnEndFields(turn, probability, over_from, more_below):
+                return TurnEnd(turn, probability, over_from, more_below)
             case _TextFields(turn, text):
                 return ReplyText(turn, text)
             case _AudioFields() as header:
@@ -256,6 +270,8 @@ def encode_server(message: ServerMessage) -> list[Wire]:
     match message:
         case Ready():
             return [_json("ready", asdict(message))]
+        case TurnEnd():
+            return [_json("turn_end", asdict(message))]
         case ReplyText():
             return [_json("text", asdict(message))]
         case ReplyAudio(turn, piece, text, pcm16):

@@ -24,7 +24,7 @@ from model.audio.pcm import wave_from_pcm16
 from model.audio.resample import resample
 from model.call_history import CallHistory, HistoryTurn, UserParts
 from model.engine.interface import ReplyEngine
-from model.engine.request import GenerationRequest, Priority
+from model.engine.request import GenerationRequest, Priority, TokenChunk
 from model.engine.stream import TokenStream
 from model.errors import ContextTooLong, GenerationFailed, InvalidAudio, SpeechError
 from model.reply_stream import ReplyStream
@@ -37,6 +37,7 @@ from model.speech import (
     SessionOptions,
     Timings,
     Transcript,
+    TurnEnd,
     TypedTurn,
     Usage,
     UserTurn,
@@ -234,10 +235,22 @@ class LocalSession:
         """The speakable text; on its way, text and actions go to the reader."""
         parser = ActionParser(self._options.actions)
         async for chunk in tokens:
+            if chunk.end_of_turn_probability is not None:
+                await made.stream.put(self._turn_end(turn, chunk))
             if text := await self._tell(turn, made, parser.receive_text(chunk.text)):
                 yield text
         if text := await self._tell(turn, made, parser.flush()):
             yield text
+
+    def _turn_end(self, turn: int, chunk: TokenChunk) -> TurnEnd:
+        assert chunk.end_of_turn_probability is not None
+        bounds = self._engine.description.turn_end
+        return TurnEnd(
+            turn,
+            chunk.end_of_turn_probability,
+            over_from=bounds.over_from if bounds else None,
+            more_below=bounds.more_below if bounds else None,
+        )
 
     async def _tell(self, turn: int, made: _OpenTurn, parts: list[Part]) -> str:
         spoken = ""

@@ -42,7 +42,14 @@ from model.live_messages import (
 )
 from model.live_wire import ServerMessages, encode_client
 from model.reply_stream import ReplyStream
-from model.speech import ReplyDone, ReplyEvent, Transcript, UserTurn, Utterance
+from model.speech import (
+    ReplyDone,
+    ReplyEvent,
+    Transcript,
+    TurnEnd,
+    UserTurn,
+    Utterance,
+)
 from telemetry import fields
 
 logger = logging.getLogger(__name__)
@@ -169,6 +176,8 @@ class RemoteSession:
             while (event := await stream.get(timeout_s)) is not None:
                 yield event
                 is_done = is_done or isinstance(event, ReplyDone)
+                if isinstance(event, TurnEnd):
+                    continue  # the first event of the reply itself is still to come
                 # the transcript comes when there is time for it
                 timeout_s = None if is_done else self._options.inter_event_timeout_s
         except SpeechError:

@@ -4,7 +4,7 @@ One `SpeechSession` is one call's dialogue.  Two things implement it: `model.ser
 (engine and synthesiser in this process) and `model.client` (the same over the
 WebSocket `/chat/live`).
 
-    reply(turn, utterance) ─▶ ReplyText / ReplyAudio / ReplyAction … ─▶ ReplyDone
+    reply(turn, utterance) ─▶ TurnEnd ─▶ ReplyText / ReplyAudio … ─▶ ReplyDone
     settle(turn, heard_ms)   what the caller really heard enters the history
     forget(turn)             the utterance was no turn after all: nothing enters it
 
@@ -62,6 +62,28 @@ class TypedTurn:
 
 
 UserTurn: TypeAlias = Utterance | TypedTurn
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """How likely the caller has finished, by what he has said.
+
+    Comes before anything else of the reply, as soon as the utterance has been read and
+    while its end is only suspected.  An engine that cannot tell sends none.
+    """
+
+    turn: int
+    probability: float
+    over_from: float | None = None
+    """At or above it the turn is over.  None: nobody measured what this model's
+    probability is worth, and nothing should depend on it."""
+    more_below: float | None = None
+    """At or below it more will come.  None: it was not measured."""
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the probability may decide anything."""
+        return self.over_from is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +159,9 @@ class Transcript:
     text: str
 
 
-ReplyEvent: TypeAlias = ReplyText | ReplyAudio | ReplyAction | ReplyDone | Transcript
+ReplyEvent: TypeAlias = (
+    TurnEnd | ReplyText | ReplyAudio | ReplyAction | ReplyDone | Transcript
+)
 
 
 class SpeechSession(Protocol):

@@ -60,6 +60,7 @@ from model.speech import (
     ReplyText,
     SpeechSession,
     Transcript,
+    TurnEnd,
     UserTurn,
     Utterance,
 )
@@ -413,6 +414,8 @@ class Call:
     async def _on_reply_event(self, speaking: _Speaking, event: ReplyEvent) -> None:
         machine, leg, turn = self._machine, self._parts.leg, speaking.turn
         match event:
+            case TurnEnd():
+                self._hint_turn_over(event)
             case ReplyText(text=text):
                 self._parts.notes.text(turn, text)
             case ReplyAudio(pcm16=pcm16):
@@ -444,6 +447,16 @@ class Call:
                 self._heard_words(turn, text)
             case _:
                 assert_never(event)
+
+    def _hint_turn_over(self, end: TurnEnd) -> None:
+        """Tell the ear what the model makes of the words, if that is worth something.
+
+        The ear has bounds of its own; each model's are mapped to them.
+        """
+        if end.over_from is not None and end.probability >= end.over_from:
+            self._parts.ear.hint_turn_over(1.0)
+        elif end.more_below is not None and end.probability <= end.more_below:
+            self._parts.ear.hint_turn_over(0.0)
 
     def _heard_words(self, turn: int, text: str) -> None:
         """What the caller said is known as text."""

@@ -145,6 +145,7 @@ class Engine:
             dtype=str(self._checkpoint.dtype).removeprefix("torch."),
             num_parameters=self._checkpoint.num_parameters,
             context_tokens=self._context_tokens,
+            turn_end=self._checkpoint.config.turn_end,
         )
 
     @property

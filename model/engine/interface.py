@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from model.engine.request import GenerationRequest, Session
     from model.engine.stream import TokenStream
+    from model.ultravox.config import TurnEndBounds
     from model.ultravox.inputs import Dialogue, Prompt
 
 
@@ -32,6 +33,7 @@ class EngineDescription:
     dtype: str
     num_parameters: int
     context_tokens: int
+    turn_end: TurnEndBounds | None = None  # None: not calibrated
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,9 +112,9 @@ class Timings:
 class TokenChunk:
     """A piece of a reply, as soon as it is known.
 
-    `text` never holds half a character or the start of a stop string. The first
-    chunk brings `end_of_turn_probability` and `timings`, the last `finish_reason`,
-    `usage` and `timings`.
+    `text` never holds half a character or the start of a stop string. The chunk of
+    the first token brings `timings`; with it or before it comes
+    `end_of_turn_probability`; the last brings `finish_reason`, `usage` and `timings`.
     """
 
     text: str

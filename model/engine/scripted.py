@@ -24,6 +24,7 @@ from model.ultravox.inputs import Dialogue
 
 if TYPE_CHECKING:
     from model.engine.request import GenerationRequest
+    from model.ultravox.config import TurnEndBounds
     from model.ultravox.inputs import Message, Prompt
 
 _WORDS = re.compile(r"\s*\S+")
@@ -42,6 +43,7 @@ class ScriptedOptions:
     first_token_ms: int = 0
     token_interval_ms: int = 0  # between words
     end_of_turn_probability: float | None = None
+    turn_end: TurnEndBounds | None = None
     max_slots: int = 1024  # a load test wants the rest of the system to be the limit
 
 
@@ -68,6 +70,7 @@ class ScriptedEngine:
             dtype="none",
             num_parameters=0,
             context_tokens=1 << 20,
+            turn_end=self._options.turn_end,
         )
 
     async def __aenter__(self) -> Self:
@@ -147,23 +150,22 @@ class ScriptedEngine:
         began = perf_counter()
         await asyncio.sleep(self._options.first_token_ms / 1000)
         first_token_ms = (perf_counter() - began) * 1000
+        stream.deliver(
+            Delivery(
+                end_of_turn_probability=self._options.end_of_turn_probability,
+                timings=_timings(first_token_ms, began),
+            )
+        )
         words = _WORDS.findall(self._reply(request.prompt.messages))
         limit = request.max_new_tokens
         num_tokens = min(len(words), limit)
         for index, word in enumerate(words[:limit]):
             if index:
                 await asyncio.sleep(self._options.token_interval_ms / 1000)
-            stream.deliver(
-                Delivery(
-                    token_ids=tuple(word.encode()),
-                    end_of_turn_probability=self._options.end_of_turn_probability,
-                    timings=_timings(first_token_ms, began),
-                )
-            )
+            stream.deliver(Delivery(token_ids=tuple(word.encode())))
         stream.deliver(
             Delivery(
                 finish_reason="stop" if len(words) <= limit else "length",
-                end_of_turn_probability=self._options.end_of_turn_probability,
                 usage=Usage(
                     prompt_tokens=len(request.prompt),
                     cached_tokens=0,

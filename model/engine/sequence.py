@@ -32,7 +32,6 @@ class Sequence:
     num_cached: int = 0  # of those, the ones found there when the slot was given
     produced: list[int] = field(default_factory=list)
     cancelled: bool = False
-    end_of_turn_probability: float | None = None
     started_at_s: float | None = None  # taken up by the scheduler
     first_token_at_s: float | None = None
     encode_s: float = 0.0

@@ -63,7 +63,6 @@ class TokenStream:
         self._arrived = asyncio.Event()
         self._engine_is_done = False
         self._is_over = False
-        self._num_chunks = 0
         self.finish_reason: FinishReason | None = None
         self.end_of_turn_probability: float | None = None
         self.usage: Usage | None = None
@@ -135,6 +134,8 @@ class TokenStream:
     def _take(self) -> TokenChunk | None:
         """All that has come, as one chunk; None if there is nothing to show yet."""
         text, ids = "", list[int]()
+        probability: float | None = None
+        timings: Timings | None = None
         while self._deliveries:
             delivery = self._deliveries.popleft()
             if delivery.error is not None:
@@ -144,6 +145,9 @@ class TokenStream:
                 self._close()
                 raise delivery.error
             self._note(delivery)
+            if delivery.end_of_turn_probability is not None:
+                probability = delivery.end_of_turn_probability
+            timings = delivery.timings or timings
             ids.extend(delivery.token_ids)
             text += self._detokenizer.push(delivery.token_ids)
             if delivery.finish_reason is not None:
@@ -154,17 +158,16 @@ class TokenStream:
                 break
         if self.finish_reason is not None:
             self._close()
-        is_first = self._num_chunks == 0
+        is_first = timings is not None or probability is not None
         if not text and not is_first and self.finish_reason is None:
             return None
-        self._num_chunks += 1
         return TokenChunk(
             text=text,
             token_ids=tuple(ids),
             finish_reason=self.finish_reason,
-            end_of_turn_probability=self.end_of_turn_probability if is_first else None,
+            end_of_turn_probability=probability,
             usage=self.usage if self.finish_reason else None,
-            timings=self.timings if is_first or self.finish_reason else None,
+            timings=self.timings if self.finish_reason else timings,
         )
 
     def _note(self, delivery: Delivery) -> None:

@@ -165,10 +165,12 @@ class Worker:
         """Take a new token in, and see whether the reply is over."""
         sequence = outcome.piece.sequence
         request = sequence.request
-        if outcome.end_of_turn_probability is not None:
-            sequence.end_of_turn_probability = outcome.end_of_turn_probability
+        # Told with the step that reads the end of the audio, be it not the last one.
+        probability = outcome.end_of_turn_probability
         if not outcome.piece.completes:
-            return []
+            if probability is None:
+                return []
+            return [(sequence, Delivery(end_of_turn_probability=probability))]
         is_first = sequence.first_token_at_s is None
         if is_first:
             sequence.first_token_at_s = perf_counter()
@@ -184,11 +186,10 @@ class Worker:
         if finish is not None:
             self._scheduler.remove(sequence)
         tells_more = is_first or finish is not None
-        probability = sequence.end_of_turn_probability
         delivery = Delivery(
             token_ids=token_ids,
             finish_reason=finish,
-            end_of_turn_probability=probability if is_first else None,
+            end_of_turn_probability=probability,
             usage=_usage(sequence) if finish else None,
             timings=_timings(sequence) if tells_more else None,
         )

@@ -11,7 +11,7 @@ Source: fixie-ai/ultravox `ultravox/model/ultravox_config.py`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from model.errors import ModelLoadError
@@ -25,6 +25,10 @@ WeightsKind = Literal["random", "demo", "published"]
 # Our own key in config.json. Checkpoints from elsewhere do not have it, which is
 # what "published" means; ours say what their replies are worth.
 MARKER_KEY = "ultravox_phone_bot"
+
+# In it, what P(the caller's turn is over) of this checkpoint is worth, measured by
+# whoever trained it: "turn_end": {"over_from": 0.92, "more_below": 0.2}.
+_TURN_END_KEY = "turn_end"
 
 # Reads back what older Ultravox files leave out. LoRA settings are training
 # leftovers: published encoders were merged before upload.
@@ -69,6 +73,42 @@ class AudioEncoderConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnEndBounds:
+    """From which probabilities on a turn is over, and up to which more will come.
+
+    `more_below` None: low probabilities tell nothing.
+
+    Raises:
+        ModelLoadError: not probabilities, or the wrong way round.
+    """
+
+    over_from: float
+    more_below: float | None = None
+
+    def __post_init__(self) -> None:
+        more_below = 0.0 if self.more_below is None else self.more_below
+        if not 0.0 <= more_below < self.over_from <= 1.0:
+            raise ModelLoadError(
+                f"turn_end: need 0 <= more_below < over_from <= 1, not "
+                f"{self.more_below} and {self.over_from}",
+                subject="turn_end",
+            )
+
+    @classmethod
+    def from_json(cls, values: Any) -> TurnEndBounds:
+        """What a checkpoint's `config.json` says; other keys are its author's notes."""
+        if not isinstance(values, dict):
+            raise ModelLoadError(f"turn_end is {values!r}", subject="turn_end")
+        bounds: list[Any] = [values.get("over_from"), values.get("more_below")]
+        for bound in bounds if bounds[1] is not None else bounds[:1]:
+            if not isinstance(bound, int | float) or isinstance(bound, bool):
+                raise ModelLoadError(
+                    f"turn_end: {bound!r} is not a number", subject="turn_end"
+                )
+        return cls(*bounds)
+
+
+@dataclass(frozen=True, slots=True)
 class UltravoxConfig:
     """Sizes and flavours of one checkpoint.
 
@@ -91,6 +131,7 @@ class UltravoxConfig:
     llm_only_training: bool = False
     torch_dtype: str = "bfloat16"
     weights_kind: WeightsKind = "published"
+    turn_end: TurnEndBounds | None = None
 
     def __post_init__(self) -> None:
         block = self.audio_latency_block_size
@@ -143,6 +184,7 @@ class UltravoxConfig:
                 values.get("torch_dtype") or values.get("dtype") or "bfloat16"
             ),
             weights_kind=_weights_kind(values.get(MARKER_KEY)),
+            turn_end=_turn_end(values.get(MARKER_KEY)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -167,6 +209,9 @@ class UltravoxConfig:
         }
         if self.weights_kind != "published":
             values[MARKER_KEY] = {"weights": self.weights_kind}
+        if self.turn_end is not None:
+            marker = values.setdefault(MARKER_KEY, {"weights": self.weights_kind})
+            marker[_TURN_END_KEY] = asdict(self.turn_end)
         return values
 
     def with_parts(
@@ -219,6 +264,11 @@ def _number(values: Mapping[str, Any], key: str, default: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ModelLoadError(f"{key} is {value!r}, not a whole number", subject=key)
     return value
+
+
+def _turn_end(marker: Any) -> TurnEndBounds | None:
+    values = marker.get(_TURN_END_KEY) if isinstance(marker, dict) else None
+    return None if values is None else TurnEndBounds.from_json(values)
 
 
 def _weights_kind(marker: Any) -> WeightsKind:

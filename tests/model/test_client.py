@@ -49,6 +49,7 @@ from model.speech import (
     ReplyText,
     SessionOptions,
     Transcript,
+    TurnEnd,
     TypedTurn,
     Utterance,
 )
@@ -614,6 +615,25 @@ def test_the_phone_half_gets_no_torch() -> None:
 
 class TestFailover:
     """A sidecar dies in mid-call: the next one goes on where it stopped."""
+
+    async def test_a_hint_that_the_turn_is_over_is_no_beginning_of_the_reply(
+        self,
+    ) -> None:
+        hint = TurnEnd(0, 0.5)
+
+        async def first(line: Peer) -> None:
+            await line.get_ready()
+            assert isinstance(await line.hear(), UserTurnSent)
+            await line.say(hint)
+            line.connection.transport.abort()
+
+        async def second(line: Peer) -> None:
+            await line.get_ready()
+            assert isinstance(await line.hear(), UserTurnSent)
+            await line.say(hint, ReplyDone(0, "Yes.", "stop"))
+
+        async with peer(first) as one, peer(second) as two, opened(one, two) as session:
+            assert await hear(session) == [hint, hint, ReplyDone(0, "Yes.", "stop")]
 
     async def test_the_next_one_is_told_what_was_said_and_heard(self) -> None:
         said = Utterance(b"\1\2" * 100, 8000)

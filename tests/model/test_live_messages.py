@@ -36,6 +36,7 @@ from model.speech import (
     SessionOptions,
     Timings,
     Transcript,
+    TurnEnd,
     TypedTurn,
     Usage,
     Utterance,
@@ -89,6 +90,8 @@ SERVER_MESSAGES: st.SearchStrategy[ServerMessage] = st.one_of(
     st.builds(Ready, TEXT, st.sampled_from(["random", "demo", "published"]), RATES),
     st.builds(ReplyText, TURNS, TEXT),
     st.builds(Transcript, TURNS, TEXT),
+    st.builds(TurnEnd, TURNS, *[st.floats(0, 1)] * 3),
+    st.builds(TurnEnd, TURNS, st.floats(0, 1), st.none(), st.none()),
     st.builds(ReplyAudio, TURNS, st.integers(0, 99), TEXT, PCM16),
     st.builds(ReplyAction, TURNS, NAMES, TEXT),
     st.builds(

@@ -28,12 +28,14 @@ from model.speech import (
     ReplyEvent,
     ReplyText,
     SessionOptions,
+    TurnEnd,
     TypedTurn,
     UserTurn,
     Utterance,
 )
 from model.tts.errors import VoiceUnknown
 from model.tts.speaker import Speaker, SpeakerOptions
+from model.ultravox.config import TurnEndBounds
 from tests.fakes.tone_synthesizer import MS_PER_CHAR, ToneSynthesizer
 
 OPTIONS = SessionOptions("call-1", "Be brief.", actions=("transfer", "hangup"))
@@ -111,6 +113,25 @@ async def test_a_reply_is_text_and_speech_then_done() -> None:
     assert done.finish_reason == "stop"
     assert done.text == "Hello there. Good bye."
     assert 0 < done.timings.first_audio_ms <= done.timings.total_ms
+
+
+@pytest.mark.parametrize("bounds", [None, TurnEndBounds(0.9, 0.2)])
+async def test_how_likely_the_turn_is_over_comes_before_the_reply(
+    bounds: TurnEndBounds | None,
+) -> None:
+    script = ScriptedOptions(("Hello.",), end_of_turn_probability=0.25, turn_end=bounds)
+    async with talking(engine=ScriptedEngine(script)) as session:
+        events = await hear(session, 0, HI)
+    over_from, more_below = (0.9, 0.2) if bounds else (None, None)
+    assert events[0] == TurnEnd(0, 0.25, over_from, more_below)
+    assert events[0].is_calibrated == (bounds is not None)
+    assert not any(isinstance(event, TurnEnd) for event in events[1:])
+
+
+async def test_an_engine_that_cannot_tell_says_nothing_of_the_turns_end() -> None:
+    async with talking("Hello.") as session:
+        events = await hear(session, 0, HI)
+    assert isinstance(events[0], ReplyText)
 
 
 async def test_the_first_sentence_is_spoken_while_the_rest_is_still_written() -> None:

@@ -53,7 +53,7 @@ async def test_words_come_one_by_one_with_the_probability_first() -> None:
         async with engine.submit(GenerationRequest(prompt)) as stream:
             chunks = [chunk async for chunk in stream]
     assert [chunk.text for chunk in chunks if chunk.text] == ["a", " b", " c"]
-    assert chunks[0].end_of_turn_probability == 0.7
+    assert [chunk.end_of_turn_probability for chunk in chunks[:2]] == [0.7, None]
 
 
 async def test_a_limit_cuts_the_reply() -> None:

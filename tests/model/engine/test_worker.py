@@ -277,6 +277,25 @@ def test_the_end_of_turn_is_read_at_the_last_audio_position(
     assert probabilities == pytest.approx([expected, expected], rel=1e-3)
 
 
+def test_the_end_of_turn_is_told_before_the_rest_of_the_prompt_is_read(
+    checkpoint: Checkpoint, make_worker: WorkerFactory
+) -> None:
+    prompt = _spoken(checkpoint, 1)
+    assert prompt.turn_end is not None
+    # As many tokens a step as end with the audio, so that the header comes later.
+    desk = Desk(make_worker(step_tokens=prompt.turn_end + 1))
+    sequence = desk.submit(prompt, max_new_tokens=1)
+    desk.note(desk.worker.step())
+    (told,) = desk.replies[sequence]
+    assert told.end_of_turn_probability is not None
+    assert told.token_ids == ()
+    assert not told.is_last
+    desk.finish()
+    rest = desk.replies[sequence][1:]
+    assert rest[-1].is_last
+    assert all(delivery.end_of_turn_probability is None for delivery in rest)
+
+
 def test_a_clip_is_encoded_once_for_reply_and_transcript(
     checkpoint: Checkpoint, make_worker: WorkerFactory
 ) -> None:

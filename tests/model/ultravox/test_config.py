@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from model.errors import ModelLoadError
-from model.ultravox.config import AudioEncoderConfig, UltravoxConfig, read_config
+from model.ultravox.config import (
+    MARKER_KEY,
+    AudioEncoderConfig,
+    TurnEndBounds,
+    UltravoxConfig,
+    read_config,
+)
 from tests.model.ultravox.parity_data import V0_4, V0_5
 
 if TYPE_CHECKING:
@@ -55,9 +61,37 @@ def test_inlined_parts_are_read() -> None:
     assert read_config(V0_5).projector_ln_mid
 
 
+def test_what_the_end_of_turn_is_worth_is_read_from_the_checkpoint() -> None:
+    marker = {"weights": "demo", "turn_end": {"over_from": 0.9, "auc": 0.97}}
+    values = {"model_type": "ultravox", MARKER_KEY: marker}
+    assert UltravoxConfig.from_json(values).turn_end == TurnEndBounds(0.9)
+    marker["turn_end"] = {"over_from": 0.9, "more_below": 0.2}
+    assert UltravoxConfig.from_json(values).turn_end == TurnEndBounds(0.9, 0.2)
+
+
+@pytest.mark.parametrize(
+    "turn_end",
+    [
+        {},
+        "yes",
+        {"over_from": "high"},
+        {"over_from": True},
+        {"over_from": 1.5},
+        {"over_from": 0.5, "more_below": 0.5},
+        {"over_from": 0.5, "more_below": -0.1},
+        {"over_from": 0.5, "more_below": "low"},
+    ],
+)
+def test_senseless_bounds_of_the_end_of_turn_are_refused(turn_end: object) -> None:
+    marker = {"weights": "demo", "turn_end": turn_end}
+    with pytest.raises(ModelLoadError, match="turn_end"):
+        UltravoxConfig.from_json({"model_type": "ultravox", MARKER_KEY: marker})
+
+
 def test_a_config_survives_being_written_and_read() -> None:
     config = UltravoxConfig(
         text={"model_type": "llama", "hidden_size": 64},
+        turn_end=TurnEndBounds(0.9, 0.25),
         projector_ln_mid=True,
         weights_kind="demo",
     )
