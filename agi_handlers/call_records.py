@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +30,7 @@ from agi_handlers.records.database import (
     is_corrupt,
     set_aside,
 )
-from agi_handlers.records.rows import CallRow, Row, Sink, discard
+from agi_handlers.records.rows import CallRow, Disclosure, Row, Sink, discard
 from telemetry import ERRORS, fields, mask_number
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,18 @@ class RecordsOptions:
     expiry_interval_s: float = 3600.0
 
 
+@dataclass(frozen=True, slots=True)
+class VicidialIds:
+    """Whose call it is in VICIdial's words; empty: not known."""
+
+    vicidial_call_id: str = ""
+    lead_id: str = ""
+    list_id: str = ""
+    vicidial_campaign: str = ""
+    in_group: str = ""
+    agent_user: str = ""
+
+
 class CallRecord:
     """One call's row, from its start to its end."""
 
@@ -79,6 +91,17 @@ class CallRecord:
         self._row = replace(self._row, recording=path)
         self._sink_row()
 
+    def identified(self, ids: VicidialIds) -> None:
+        """VICIdial has said whose call it is; may come again with more."""
+        changed = replace(self._row, **asdict(ids))
+        if changed != self._row:
+            self._row = changed
+            self._sink_row()
+
+    def disclosed(self, disclosure: Disclosure) -> None:
+        """What became of the words that say who calls."""
+        self._row = replace(self._row, disclosure=disclosure)
+
     def talked(self, num_turns: int, num_barge_ins: int) -> None:
         """The conversation is over."""
         self._row = replace(self._row, num_turns=num_turns, num_barge_ins=num_barge_ins)
@@ -93,6 +116,9 @@ class CallRecord:
             disposition=outcome.disposition,
             transfer_to=outcome.transfer_to,
             error=error,
+            is_opt_out=outcome.is_opt_out,
+            callback=outcome.callback,
+            notes="\n".join(outcome.notes),
         )
         self._sink_row()
 

@@ -5,10 +5,12 @@ The file's name without `.toml` is the campaign's name in `agi://bot/ultravox?ca
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -193,6 +195,11 @@ class Campaign(_Table):
             if unknown:
                 raise ValueError(f"no lead has a field {{{unknown[0]}}}")
         return self
+
+    @cached_property
+    def version(self) -> str:
+        """Changes with anything in the file: which words and rules a call had."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     def for_lead(self, lead: Lead) -> Campaign:
         """The same with the lead's fields in instructions and phrases."""

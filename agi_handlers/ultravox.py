@@ -19,7 +19,7 @@ from agi_handlers.agi import commands
 from agi_handlers.agi.connection import AgiConnection
 from agi_handlers.agi.protocol import AgiRequest
 from agi_handlers.audio_leg.leg import AudioLeg, LegName
-from agi_handlers.call_records import CallRecord
+from agi_handlers.call_records import CallRecord, VicidialIds
 from agi_handlers.campaigns import DEFAULT_CAMPAIGN, Campaign
 from agi_handlers.conversation.call import Call, CallParts
 from agi_handlers.conversation.call_notes import CallNotes
@@ -97,6 +97,23 @@ def _row(
         model=phone.speech_status.model,
         voice=campaign.voice or phone.settings.tts_voice,
         language=campaign.language or phone.settings.language,
+        persona_version=campaign.version,
+        model_version=phone.speech_status.version,
+        voice_version=phone.speech_status.voice,
+    )
+
+
+def _vicidial_ids(line: VicidialCall) -> VicidialIds:
+    facts, identity = line.facts, line.facts.identity
+    lead_id = facts.lead.lead_id or (identity.lead_id if identity else None)
+    has_group = identity is not None and identity.has_inbound_log
+    return VicidialIds(
+        vicidial_call_id=identity.text if identity else "",
+        lead_id=str(lead_id or ""),
+        list_id=facts.lead.values.get("list_id", ""),
+        vicidial_campaign=facts.campaign_id,
+        in_group=facts.group if has_group else "",
+        agent_user=facts.agent_user,
     )
 
 
@@ -124,9 +141,11 @@ async def _take(
         if phone.vicidial is not None:
             opening = phone.vicidial.open_call(request, campaign, record.call_id)
             line = await stack.enter_async_context(opening)
+            record.identified(_vicidial_ids(line))
         filled = campaign.for_lead(line.facts.lead if line is not None else NO_LEAD)
         outcome, error = await _try_to_talk(phone, agi, filled, record, media, line)
         if line is not None:
+            record.identified(_vicidial_ids(line))
             outcome = await line.end(outcome, agi)
         else:
             outcome = for_dialplan(outcome)
@@ -241,6 +260,7 @@ async def hold(
             logger.info("call_answered")
             record.answered(leg.name)
             outcome = await call.run()
+            record.disclosed(parts.notes.disclosure)
             record.talked(call.num_turns, call.num_barge_ins)
             logger.info(
                 "talk_ended",

@@ -249,6 +249,8 @@ def _status_from(health: Any) -> SpeechStatus:
         weights=model["weights"] or "remote",
         device=str(model["device"]),
         detail=str(model["detail"]),
+        version=str(model.get("version", "")),
+        voice=str(model.get("voice", "")),
         max_sessions=int(health["sessions"]["max"]),
         num_sessions=int(health["sessions"]["now"]),
     )

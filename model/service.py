@@ -133,6 +133,9 @@ class LocalSpeechService:
             model=about.model_name,
             weights=_WEIGHTS.get(about.weights_kind, "remote"),
             device=about.device,
+            version=f"{about.engine} {about.weights_kind} {about.dtype}"
+            f" {about.num_parameters / 1e6:.1f}M",
+            voice=self._synthesizer.status().version,
             max_sessions=self._options.max_sessions,
             num_sessions=self._num_sessions,
         )

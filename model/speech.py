@@ -200,6 +200,10 @@ class SpeechStatus:
     device: str = ""
     detail: str = ""
     """Why not ready, or what an operator should know (random weights …)."""
+    version: str = ""
+    """Of the model: what runs it, which kind of weights, how many, in what format."""
+    voice: str = ""
+    """Synthesiser and its version."""
     max_sessions: int = 0
     num_sessions: int = 0
 

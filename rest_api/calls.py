@@ -93,6 +93,7 @@ def search(
     campaign: Annotated[str, Query(max_length=40)] = "",
     status: CallStatus | None = None,
     disposition: Annotated[str, Query(max_length=10)] = "",
+    lead: Annotated[str, Query(max_length=20)] = "",
     text: Annotated[str, Query(max_length=200)] = "",
     since: datetime | None = None,
     until: datetime | None = None,
@@ -102,10 +103,13 @@ def search(
     """Calls, newest first.  `next_cursor` leads to the next page, null at the end.
 
     `number`: a caller's whole number, or its last digits as far as records show them.
-    `text`: in what the bot or the caller said; or a call id or uniqueid, whole.
+    `text`: words that bot or caller said in the call, all of them (`deliv*` for what
+    begins so); or a call id, uniqueid or VICIdial's call id, whole.  `lead`: VICIdial's
+    number of the lead.
     """
     query = CallQuery(
         number=number,
+        lead=lead,
         campaign=campaign,
         status=status or "",
         disposition=disposition,

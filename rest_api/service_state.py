@@ -146,6 +146,8 @@ class ServiceState:
                 "name": status.model,
                 "weights": status.weights if status.is_ready else None,
                 "device": status.device,
+                "version": status.version,
+                "voice": status.voice,
                 "detail": _model_detail(status),
             },
             "sessions": {"now": status.num_sessions, "max": status.max_sessions},

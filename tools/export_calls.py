@@ -30,7 +30,9 @@ _CALL_COLUMNS: Final = (
     "call_id", "started_at", "answered_at", "ended_at", "duration_s", "caller",
     "extension", "campaign", "status", "reason", "disposition", "transfer_to",
     "num_turns", "num_barge_ins", "leg", "model", "voice", "language", "uniqueid",
-    "channel", "error", "recording",
+    "channel", "error", "recording", "persona_version", "model_version",
+    "voice_version", "vicidial_call_id", "lead_id", "list_id", "vicidial_campaign",
+    "in_group", "agent_user", "disclosure", "is_opt_out", "callback", "notes",
 )  # fmt: skip
 _TURN_COLUMNS: Final = (
     "turn", "source", "phrase", "said_kind", "said_ms", "said_text",
@@ -62,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--campaign", default="")
     parser.add_argument("--status", default="", help="e.g. transfer, failed")
     parser.add_argument("--number", default="", help="one caller's")
+    parser.add_argument("--lead", default="", help="one VICIdial lead's")
     given = parser.parse_args(arguments)
     try:
         path = given.file or records_path(config.load().data_dir)
@@ -70,6 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     query = CallQuery(
         number=given.number,
+        lead=given.lead,
         campaign=given.campaign,
         status=given.status,
         since_at=given.since,

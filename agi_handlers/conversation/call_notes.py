@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from agi_handlers.records.rows import (
+    Disclosure,
     EventKind,
     EventRow,
     Sink,
@@ -45,6 +46,8 @@ class CallNotes:
         self._call_id = call_id
         self._sink = sink
         self._open: dict[int, _OpenTurn] = {}
+        self.disclosure: Disclosure = ""
+        """What became of the greeting."""
 
     def asked(self, turn: int, at_ms: int, user: UserTurn) -> None:
         """A reply to what the caller said is being computed."""
@@ -151,6 +154,8 @@ class CallNotes:
             fate = "failed"
         made_ms = sum(p.num_samples for p in note.pieces) // SAMPLES_PER_MS
         heard_ms = made_ms if heard_ms is None else min(heard_ms, made_ms)
+        if note.row.phrase == "greeting":
+            self.disclosure = "heard" if fate == "heard" else "cut_short"
         self._sink(
             replace(
                 note.row,

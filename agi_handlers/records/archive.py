@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import sqlite3
 import time
 from collections import defaultdict
@@ -27,9 +28,19 @@ MAX_PAGE_CALLS: Final = 500
 _BUSY_TIMEOUT_S: Final = 2.0
 _PROGRESS_STEPS: Final = 10_000  # SQLite instructions between looks at the clock
 _WHOLE_NUMBER_DIGITS: Final = 7  # shorter ones are taken for a number's last digits
-_MAX_DELAYS: Final = 200_000  # turns looked at for percentiles: some days of 200 lines
+# Turns looked at for percentiles; where there are more, every second, third … call's.
+_MAX_DELAYS: Final = 25_000
 _PERCENTILES: Final = (50, 95, 99)
+_SUMS: Final = ("turns", "barge_ins", "faults", "opt_outs")
 _EXPORT_PAGE: Final = 200
+_WORD: Final = re.compile(r"[^\W_]+\*?")  # as the index divides text
+_MAX_WORDS: Final = 20
+_WORDS_TABLE: Final = "words JOIN calls ON calls.number = words.rowid"
+_BY_ID: Final = """
+    SELECT number FROM calls WHERE call_id = ? UNION
+    SELECT number FROM calls WHERE uniqueid = ? UNION
+    SELECT number FROM calls WHERE vicidial_call_id = ? LIMIT 500
+"""
 
 
 class RecordsUnreadable(TelephonyError):
@@ -59,8 +70,11 @@ class CallQuery:
     campaign: str = ""
     status: str = ""
     disposition: str = ""
+    lead: str = ""
+    """VICIdial's number of the lead."""
     text: str = ""
-    """In what the bot or the caller said; or a call id or uniqueid, whole."""
+    """Words that bot or caller said in the call, all of them, `deliv*` for beginnings;
+    or a call id, uniqueid or VICIdial's call id, whole."""
     since_at: float | None = None
     until_at: float | None = None
     limit: int = 50
@@ -90,21 +104,24 @@ class CallArchive:
             RecordsUnreadable: no file, or not readable.
             SearchTooSlow, BadCursor.
         """
-        where, arguments = self._conditions(query)
-        if query.cursor:
-            where.append("(started_at, call_id) < (?, ?)")
-            arguments += _read_cursor(query.cursor)
         limit = max(1, min(query.limit, MAX_PAGE_CALLS))
-        # every condition is a constant of this module; values go as arguments
-        statement = (
-            f"SELECT * FROM calls WHERE {' AND '.join(where) or '1'}"  # noqa: S608
-            " ORDER BY started_at DESC, call_id DESC LIMIT ?"
-        )
         with self._connected() as connection:
+            where, arguments = self._conditions(query, connection)
+            if query.cursor:
+                where.append("number < ?")
+                arguments.append(_read_cursor(query.cursor))
+            is_by_words = any("words MATCH" in condition for condition in where)
+            # every condition is a constant of this module; values go as arguments
+            statement = (
+                # by the index of words the newest come first without any sorting
+                f"SELECT calls.* FROM {_WORDS_TABLE if is_by_words else 'calls'}"  # noqa: S608
+                f" WHERE {' AND '.join(where) or '1'}"
+                f" ORDER BY {'words.rowid' if is_by_words else 'number'} DESC LIMIT ?"
+            )
             rows = connection.execute(statement, [*arguments, limit + 1]).fetchall()
         calls = [_call_fields(row) for row in rows[:limit]]
         more = len(rows) > limit
-        return CallPage(calls, _cursor(calls[-1]) if more else None)
+        return CallPage(calls, _cursor(rows[limit - 1]["number"]) if more else None)
 
     def call(self, call_id: str) -> Fields | None:
         """A call with its turns and events; None: there is none of that id."""
@@ -145,29 +162,37 @@ class CallArchive:
             return [name for (name,) in rows]
 
     def figures(self, since_at: float, until_at: float, bucket_s: int) -> Fields:
-        """Calls by status and percentiles of the response delay, bucket by bucket."""
+        """Calls by status and percentiles of the response delay, bucket by bucket.
+
+        Percentiles of very many turns are of a sample; `count` is its size.
+        """
         span = (bucket_s, since_at, until_at)
         with self._connected() as connection:
             counts = connection.execute(
-                "SELECT cast(started_at / ? AS INTEGER) AS bucket, status, count(*)"
+                "SELECT cast(started_at / ? AS INTEGER) AS bucket, status, count(*),"
+                " sum(num_turns), sum(num_barge_ins), sum(error != ''"
+                " OR status IN ('failed', 'interrupted')), sum(is_opt_out)"
                 " FROM calls WHERE started_at >= ? AND started_at < ?"
                 " GROUP BY bucket, status",
                 span,
             ).fetchall()
+            num_turns = sum(row[3] for row in counts)
             delays = connection.execute(
                 "SELECT cast(started_at / ? AS INTEGER), played_ms - speech_ended_ms"
                 " FROM calls JOIN turns USING (call_id)"
-                " WHERE started_at >= ? AND started_at < ?"
+                " WHERE started_at >= ? AND started_at < ? AND number % ? = 0"
                 " AND source = 'reply' AND speech_ended_ms IS NOT NULL"
-                " AND played_ms IS NOT NULL ORDER BY started_at DESC LIMIT ?",
-                (*span, _MAX_DELAYS),
+                " AND played_ms IS NOT NULL",
+                (*span, 1 + num_turns // _MAX_DELAYS),
             ).fetchall()
         by_bucket: dict[int, list[int]] = defaultdict(list)
         for bucket, delay_ms in delays:
             by_bucket[bucket].append(delay_ms)
         statuses: dict[int, dict[str, int]] = defaultdict(dict)
-        for bucket, status, number in counts:
+        sums: dict[int, list[int]] = defaultdict(lambda: [0] * len(_SUMS))
+        for bucket, status, number, *more in counts:
             statuses[bucket][status or "running"] = number
+            sums[bucket] = [a + b for a, b in zip(sums[bucket], more, strict=True)]
         everything = [delay_ms for _, delay_ms in delays]
         first, last = (
             int(since_at // bucket_s),
@@ -183,13 +208,16 @@ class CallArchive:
                 {
                     "at": bucket * bucket_s,
                     "calls": statuses.get(bucket, {}),
+                    **dict(zip(_SUMS, sums[bucket], strict=True)),
                     "response_ms": _percentiles(by_bucket.get(bucket, [])),
                 }
                 for bucket in range(first, last + 1)
             ],
         }
 
-    def _conditions(self, query: CallQuery) -> tuple[list[str], list[Any]]:
+    def _conditions(
+        self, query: CallQuery, connection: sqlite3.Connection
+    ) -> tuple[list[str], list[Any]]:
         where: list[str] = []
         arguments: list[Any] = []
 
@@ -209,15 +237,17 @@ class CallArchive:
             add("started_at < ?", query.until_at)
         if query.number:
             add(*self._number_condition(query.number))
+        if query.lead:
+            add("lead_id = ?", query.lead)
         if query.text:
-            pattern = f"%{_like(query.text)}%"
-            add(
-                "(call_id = ? OR uniqueid = ? OR EXISTS (SELECT 1 FROM turns"
-                " WHERE turns.call_id = calls.call_id AND source = 'reply'"
-                " AND (reply_text LIKE ? ESCAPE '\\'"
-                " OR said_text LIKE ? ESCAPE '\\')))",
-                *(query.text, query.text, pattern, pattern),
-            )
+            found = connection.execute(_BY_ID, (query.text,) * 3).fetchall()
+            if found:
+                marks = ", ".join("?" * len(found))
+                add(f"number IN ({marks})", *(number for (number,) in found))
+            elif match := _word_query(query.text):
+                add("words MATCH ?", match)
+            else:
+                add("0")  # nothing in it that could be a word
         return where, arguments
 
     def _number_condition(self, number: str) -> tuple[str, str]:
@@ -261,7 +291,8 @@ def _at(query: CallQuery, cursor: str) -> CallQuery:
 
 
 def _call_fields(row: sqlite3.Row) -> Fields:
-    call = _without(row, "caller_key", "owner")
+    call = _without(row, "number", "caller_key", "owner")
+    call["is_opt_out"] = bool(call["is_opt_out"])
     call["status"] = call["status"] or "running"
     ended_at = call["ended_at"]
     call["duration_s"] = (
@@ -294,21 +325,28 @@ def _percentiles(values: list[int]) -> Fields | None:
     return found
 
 
+def _word_query(text: str) -> str:
+    """An FTS5 query: every word of the text, one with a star for what begins so."""
+    # one by one, so that "don't" looks for don and t, as the index has it
+    words = _WORD.findall(text)[:_MAX_WORDS]
+    return " ".join(f'"{word.rstrip("*")}"{"*" * word.endswith("*")}' for word in words)
+
+
 def _like(text: str) -> str:
     for special in ("\\", "%", "_"):
         text = text.replace(special, "\\" + special)
     return text
 
 
-def _cursor(call: Fields) -> str:
-    place = f"{call['started_at']!r} {call['call_id']}"
-    return base64.urlsafe_b64encode(place.encode()).decode()
+def _cursor(number: int) -> str:
+    return base64.urlsafe_b64encode(str(number).encode()).decode()
 
 
-def _read_cursor(cursor: str) -> list[Any]:
+def _read_cursor(cursor: str) -> int:
     try:
-        place = base64.urlsafe_b64decode(cursor.encode()).decode()
-        started_at, _, call_id = place.partition(" ")
-        return [float(started_at), call_id]
+        number = int(base64.urlsafe_b64decode(cursor.encode()).decode())
     except (ValueError, binascii.Error) as exc:
         raise BadCursor("the cursor is not one a page gave") from exc
+    if not 0 < number < 2**63:
+        raise BadCursor("the cursor is not one a page gave")
+    return number

@@ -93,6 +93,85 @@ MIGRATIONS: Final = (
     );
     CREATE INDEX events_by_call ON events (call_id);
     """,
+    # A number for each call: its place in time, whatever the clock did, and in the
+    # index of words; who VICIdial says the
+    # call is; what ran it; what the caller was told and what he agreed to.
+    """
+    CREATE TABLE numbered_calls (
+        number INTEGER PRIMARY KEY,
+        call_id TEXT NOT NULL UNIQUE,
+        started_at REAL NOT NULL,
+        owner TEXT NOT NULL,
+        uniqueid TEXT NOT NULL,
+        channel TEXT NOT NULL,
+        caller TEXT NOT NULL,
+        caller_key TEXT NOT NULL,
+        extension TEXT NOT NULL,
+        campaign TEXT NOT NULL,
+        model TEXT NOT NULL,
+        voice TEXT NOT NULL,
+        language TEXT NOT NULL,
+        leg TEXT NOT NULL,
+        answered_at REAL,
+        ended_at REAL,
+        status TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        disposition TEXT NOT NULL,
+        transfer_to TEXT NOT NULL,
+        num_turns INTEGER NOT NULL,
+        num_barge_ins INTEGER NOT NULL,
+        error TEXT NOT NULL,
+        recording TEXT NOT NULL,
+        persona_version TEXT NOT NULL DEFAULT '',
+        model_version TEXT NOT NULL DEFAULT '',
+        voice_version TEXT NOT NULL DEFAULT '',
+        vicidial_call_id TEXT NOT NULL DEFAULT '',
+        lead_id TEXT NOT NULL DEFAULT '',
+        list_id TEXT NOT NULL DEFAULT '',
+        vicidial_campaign TEXT NOT NULL DEFAULT '',
+        in_group TEXT NOT NULL DEFAULT '',
+        agent_user TEXT NOT NULL DEFAULT '',
+        disclosure TEXT NOT NULL DEFAULT '',
+        is_opt_out INTEGER NOT NULL DEFAULT 0,
+        callback TEXT NOT NULL DEFAULT '',
+        notes TEXT NOT NULL DEFAULT ''
+    );
+    INSERT INTO numbered_calls (
+        call_id, started_at, owner, uniqueid, channel, caller, caller_key, extension,
+        campaign, model, voice, language, leg, answered_at, ended_at, status, reason,
+        disposition, transfer_to, num_turns, num_barge_ins, error, recording
+    ) SELECT
+        call_id, started_at, owner, uniqueid, channel, caller, caller_key, extension,
+        campaign, model, voice, language, leg, answered_at, ended_at, status, reason,
+        disposition, transfer_to, num_turns, num_barge_ins, error, recording
+        FROM calls ORDER BY started_at, call_id;
+    DROP TABLE calls;
+    ALTER TABLE numbered_calls RENAME TO calls;
+    CREATE INDEX calls_by_time ON calls (started_at);
+    CREATE INDEX calls_by_caller ON calls (caller_key);
+    CREATE INDEX calls_by_uniqueid ON calls (uniqueid);
+    CREATE INDEX calls_by_campaign ON calls (campaign);
+    CREATE INDEX calls_by_status ON calls (status);
+    CREATE INDEX calls_by_disposition ON calls (disposition);
+    CREATE INDEX calls_by_lead ON calls (lead_id);
+    CREATE INDEX calls_by_vicidial_call ON calls (vicidial_call_id);
+    CREATE VIRTUAL TABLE words USING fts5 (
+        text, tokenize = "unicode61 remove_diacritics 2", detail = none
+    );
+    INSERT INTO words (rowid, text) SELECT number, (
+        SELECT group_concat(said_text || ' ' || reply_text, ' ') FROM turns
+        WHERE turns.call_id = calls.call_id AND source = 'reply') FROM calls;
+    """,
+)
+
+_INDEX_WORDS: Final = """
+    INSERT OR REPLACE INTO words (rowid, text) SELECT number, (
+        SELECT group_concat(said_text || ' ' || reply_text, ' ') FROM turns
+        WHERE turns.call_id = calls.call_id AND source = 'reply')
+    FROM calls WHERE call_id = ?
+"""
+_FORGET_WORDS: Final = (
+    "DELETE FROM words WHERE rowid = (SELECT number FROM calls WHERE call_id = ?)"
 )
 
 
@@ -100,16 +179,21 @@ class RecordsTooNew(TelephonyError):
     """The file was written by a later version of this program."""
 
 
-def _statement(kind: type[Row], table: str) -> str:
+def _statement(kind: type[Row], table: str, *keys: str) -> str:
+    """Insert a row, or bring the one of the same keys up to date."""
     names = [field.name for field in fields(kind)]
     marks = ", ".join("?" * len(names))
     # the names are our own dataclasses' fields, never anybody's input
-    return f"INSERT OR REPLACE INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608
+    statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608
+    if keys:
+        changes = ", ".join(f"{n} = excluded.{n}" for n in names if n not in keys)
+        statement += f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
+    return statement
 
 
 _WRITE: Final = {
-    CallRow: _statement(CallRow, "calls"),
-    TurnRow: _statement(TurnRow, "turns"),
+    CallRow: _statement(CallRow, "calls", "call_id"),
+    TurnRow: _statement(TurnRow, "turns", "call_id", "turn"),
     EventRow: _statement(EventRow, "events"),
 }
 
@@ -168,8 +252,12 @@ class RecordsDatabase:
         """
         self._connection.execute("BEGIN IMMEDIATE")
         try:
+            told = set()
             for row in rows:
                 self._connection.execute(_WRITE[type(row)], astuple(row))
+                if isinstance(row, TurnRow) and row.fate:
+                    told.add((row.call_id,))
+            self._connection.executemany(_INDEX_WORDS, told)
             self._connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
@@ -181,6 +269,13 @@ class RecordsDatabase:
         Each gets the time of the last thing known of it.
         """
         with self._transaction():
+            self._connection.executemany(
+                _INDEX_WORDS,
+                self._connection.execute(
+                    "SELECT call_id FROM calls WHERE owner = ? AND ended_at IS NULL",
+                    (owner,),
+                ).fetchall(),
+            )
             changed = self._connection.execute(
                 """
                 UPDATE calls SET status = 'interrupted', reason = 'process_ended',
@@ -230,12 +325,15 @@ class RecordsDatabase:
         num = self._delete(
             "SELECT call_id FROM calls WHERE caller_key = ?", (caller_key,)
         )
+        # the index only marks words as gone until its parts are merged
+        self._connection.execute("INSERT INTO words (words) VALUES ('optimize')")
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return num
 
     def _delete(self, which: str, arguments: tuple[object, ...]) -> int:
         with self._transaction():
             ids = self._connection.execute(which, arguments).fetchall()
+            self._connection.executemany(_FORGET_WORDS, ids)
             for table in ("turns", "events", "calls"):
                 self._connection.executemany(
                     f"DELETE FROM {table} WHERE call_id = ?",  # noqa: S608

@@ -20,7 +20,20 @@ TurnFate: TypeAlias = Literal[
     "failed",  # could not be made
 ]
 EventKind: TypeAlias = Literal[
-    "barge_in", "action", "key", "prompt", "error", "leg_closed", "wish"
+    "barge_in",
+    "action",  # the model asked for something
+    "confirmed",  # something asked for was done, or could not be: name ok or failed
+    "key",
+    "prompt",
+    "error",
+    "leg_closed",
+    "wish",  # the caller's own words asked for something
+    "operator",  # somebody at the console did something: name what, detail who
+]
+Disclosure: TypeAlias = Literal[
+    "",  # no call without one: the greeting never began
+    "heard",  # to its end
+    "cut_short",  # by the caller or the end of the call
 ]
 
 
@@ -57,6 +70,28 @@ class CallRow:
     error: str = ""
     recording: str = ""
     """Path below the data folder; empty: none was made."""
+    persona_version: str = ""
+    """Of the campaign's file, as a short digest: which words and rules it had."""
+    model_version: str = ""
+    """Weights, and the revision where one is known."""
+    voice_version: str = ""
+    """Synthesiser and voice."""
+    vicidial_call_id: str = ""
+    lead_id: str = ""
+    list_id: str = ""
+    vicidial_campaign: str = ""
+    in_group: str = ""
+    agent_user: str = ""
+    """The remote agent's line that had the call."""
+    disclosure: Disclosure = ""
+    """What became of the greeting, which says who calls and that it is a machine; its
+    words, and how much of them was heard, are in its turn."""
+    is_opt_out: bool = False
+    """The caller wants no more calls."""
+    callback: str = ""
+    """When he wants to be called back, in the model's words."""
+    notes: str = ""
+    """The model's notes for people, a line each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,9 +42,17 @@ _SECOND = replace(
     reason="model_ended",
     disposition="",
     transfer_to="",
+    vicidial_call_id="V1120000000000004711",
+    lead_id="4711",
 )
 _RUNNING = replace(
-    _SECOND, call_id="call-3", started_at=T0 + 200, ended_at=None, status=""
+    _SECOND,
+    call_id="call-3",
+    started_at=T0 + 200,
+    ended_at=None,
+    status="",
+    lead_id="",
+    vicidial_call_id="",
 )
 _GREETING = TurnRow(
     "call-1",
