@@ -1,6 +1,7 @@
-"""Campaigns: one TOML file a bot persona, read and checked at the start.
+"""Campaigns: one TOML file a bot persona, read and checked before it is used.
 
 The file's name without `.toml` is the campaign's name in `agi://bot/ultravox?campaign=`.
+Which persona takes which call, and how files are read again, is in `campaign_shelf`.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from pydantic import (
     model_validator,
 )
 
+from agi_handlers.campaign_hours import Hours
 from agi_handlers.conversation.turn_taking import PhraseName
 from agi_handlers.errors import TelephonyError
 from agi_handlers.vicidial.api_text import is_status
 from agi_handlers.vicidial.lead import (
+    LEAD_FIELDS,
     Lead,
     fill_instructions,
     fill_phrase,
@@ -34,10 +37,25 @@ from agi_handlers.vicidial.lead import (
 )
 
 DEFAULT_CAMPAIGN = "default"
-KNOWN_ACTIONS = ("transfer", "hangup", "dnc", "callback", "disposition", "note")
+AUTO = "auto"
+"""In place of a name: VICIdial's campaign or in-group chooses."""
+KNOWN_ACTIONS = (
+    "transfer", "hangup", "dnc", "callback", "disposition", "note", "update",
+)  # fmt: skip
+STAY = "stay"
+"""In `[transfer_fallback]`: with nobody free the talk goes on."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 # A target is pasted into the dialplan: letters, digits and what extensions may hold.
-_TARGET = re.compile(r"(?:(?:ingroup|extension):)?[A-Za-z0-9_*#+.-]{0,60}")
+_TARGET = re.compile(
+    r"(?:ingroup:[A-Za-z0-9_-]{1,20}|(?:extension|did):[A-Za-z0-9_*#+.-]{1,60}"
+    r"|agent:[A-Za-z0-9_-]{1,20}|[A-Za-z0-9_*#+.-]{0,60})"
+)
+# VICIdial's own; changing them by word of mouth would lose the lead.
+_FIXED_FIELDS = frozenset(
+    ("lead_id", "list_id", "status", "called_count", "comments", "source_id", "owner",
+     "rank", "vendor_lead_code", "phone_number")
+)  # fmt: skip
+_ID = r"^[A-Za-z0-9_-]{1,20}$"
 _EXTENSION = re.compile(r"[0-9*#+]+")
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
 
@@ -54,9 +72,10 @@ class CampaignsInvalid(TelephonyError):
 
 @dataclass(frozen=True, slots=True)
 class TransferTarget:
-    """Where a transfer leads: `SALESLINE`, `8600`, `ingroup:8600`, or empty: people."""
+    """Where a transfer leads: `SALESLINE`, `8600`, `ingroup:8600`, `did:17275551000`,
+    `agent:1001` (one person, by his user id), or empty: people."""
 
-    kind: Literal["people", "in_group", "extension"]
+    kind: Literal["people", "in_group", "extension", "agent"]
     name: str = ""
 
     @classmethod
@@ -65,8 +84,10 @@ class TransferTarget:
         prefix, colon, name = text.rpartition(":")
         if not name:
             return cls("people")
+        if colon and prefix in ("ingroup", "agent"):
+            return cls("in_group" if prefix == "ingroup" else "agent", name)
         if colon:
-            return cls("in_group" if prefix == "ingroup" else "extension", name)
+            return cls("extension", name)
         return cls("extension" if _EXTENSION.fullmatch(name) else "in_group", name)
 
 
@@ -84,6 +105,12 @@ class Phrases(_Table):
     time_limit: Text = "I have to end here. I will pass you on to a person now."
     transferring: Text = "One moment please, I am transferring you to a person."
     opted_out: Text = "You will get no more calls from us. Goodbye."
+    nobody_free: Text = (
+        "I am sorry, nobody is free just now. Shall we call you back instead?"
+    )
+    callback_noted: Text = "I have noted it: we will call you back {value}."
+    callback_unclear: Text = "When exactly shall we call you back?"
+    closed: Text = "Thank you for calling. We are closed at the moment. Goodbye."
 
     def as_mapping(self) -> Mapping[PhraseName, str]:
         """Name -> text."""
@@ -99,6 +126,8 @@ class Rules(_Table):
     no_input_s: float | None = Field(default=None, ge=1, le=120)
     max_reprompts: int = Field(default=2, ge=0, le=10)
     max_call_s: float | None = Field(default=None, ge=10, le=86_400)
+    max_retries: int = Field(default=1, ge=0, le=3)
+    """How often a reply that failed is tried again before people take the call."""
     actions: tuple[str, ...] = ("transfer", "hangup")
     transcribe: bool = True
     """Have the model write down what callers say: for the record, and to hear "give me
@@ -128,6 +157,7 @@ class Dispositions(_Table):
     transfer: str = "XFER"
     opt_out: str = "DNC"
     callback: str = "CALLBK"
+    closed: str = "AFTHRS"
     codes: Mapping[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -157,12 +187,35 @@ class VicidialRules(_Table):
     campaign_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,20}$")] = ""
     """For callbacks and campaign DNC lists; empty: the call's, or its line's."""
     dnc: Literal["system", "campaign", "both"] = "system"
+    campaigns: tuple[Annotated[str, Field(pattern=_ID)], ...] = ()
+    """VICIdial campaigns whose calls this persona takes when it is to choose itself."""
+    in_groups: tuple[Annotated[str, Field(pattern=_ID)], ...] = ()
+    """In-groups whose calls it takes."""
+    update_fields: tuple[str, ...] = ()
+    """Fields of a lead that `[[update FIELD value]]` may change."""
+    custom_fields: tuple[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,50}$")], ...
+    ] = ()
+    """The same for fields of the list's own custom table."""
+    new_lead_list: int = Field(default=0, ge=0, lt=10**14)
+    """A caller nobody knows, at a DID, becomes a lead of this list; 0: of none."""
+    new_lead_phone_code: Annotated[str, Field(pattern=r"^[0-9]{1,4}$")] = "1"
+
+    @field_validator("update_fields")
+    @classmethod
+    def _may_change(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in LEAD_FIELDS - _FIXED_FIELDS:
+                raise ValueError(f"{name!r} is no field that a caller may change")
+        return value
 
 
 class Campaign(_Table):
     """One bot persona."""
 
     name: str = ""
+    version: str = ""
+    """A short digest of the file it was read from."""
     title: Annotated[str, Field(max_length=200)] = ""
     language: str | None = None
     voice: str = ""
@@ -176,9 +229,13 @@ class Campaign(_Table):
     rules: Rules = Rules()
     dispositions: Dispositions = Dispositions()
     vicidial: VicidialRules = VicidialRules()
+    hours: Hours = Hours()
     transfer: Mapping[str, str] = Field(default_factory=dict)
     """What the model may call a destination -> what the dialplan gets.  `default` is
     taken for a person without further words; empty: the dialplan's own people."""
+    transfer_fallback: Mapping[str, str] = Field(default_factory=dict)
+    """A destination nobody is free at -> another one, or `stay`.  Only what stands
+    here is looked at before a transfer; the others queue."""
 
     @field_validator("transfer")
     @classmethod
@@ -190,10 +247,23 @@ class Campaign(_Table):
 
     @model_validator(mode="after")
     def _known_lead_fields(self) -> Campaign:
-        for text in (self.instructions, *self.phrases.as_mapping().values()):
-            unknown = unknown_placeholders(text)
-            if unknown:
-                raise ValueError(f"no lead has a field {{{unknown[0]}}}")
+        texts: dict[str, str] = dict(self.phrases.as_mapping().items())
+        texts["instructions"] = self.instructions
+        for name, text in texts.items():
+            for unknown in unknown_placeholders(text):
+                if (name, unknown) != ("callback_noted", "value"):
+                    raise ValueError(f"no lead has a field {{{unknown}}}")
+        return self
+
+    @model_validator(mode="after")
+    def _fallbacks_lead_somewhere(self) -> Campaign:
+        for name, other in self.transfer_fallback.items():
+            for wanted in (name, other):
+                if wanted not in (*self.transfer, "default", STAY):
+                    raise ValueError(f"transfer_fallback: [transfer] has no {wanted!r}")
+        for name in self.transfer_fallback:
+            if len(self.ways(name)) > len(self.transfer) + 1:
+                raise ValueError(f"transfer_fallback: {name!r} leads in a circle")
         return self
 
     @cached_property
@@ -213,6 +283,18 @@ class Campaign(_Table):
             "phrases": self.phrases.model_copy(update=dict(phrases.items())),
         }
         return self.model_copy(update=filled)
+
+    def ways(self, destination: str) -> list[str]:
+        """The destination and what takes its place, in order; the last may be `stay`.
+
+        One more than there are destinations: a circle.
+        """
+        ways = [destination.strip().lower() or "default"]
+        while (
+            ways[-1] in self.transfer_fallback and len(ways) <= len(self.transfer) + 1
+        ):
+            ways.append(self.transfer_fallback[ways[-1]])
+        return ways
 
     def target_of(self, destination: str) -> str | None:
         """The dialplan target for a destination's name; None: not allowed."""
@@ -235,12 +317,13 @@ def load_campaigns(directory: Path) -> Mapping[str, Campaign]:
     except OSError as exc:
         raise CampaignsInvalid([f"{directory}: cannot be read: {exc}"]) from exc
     for file in files:
-        if not _NAME.fullmatch(file.stem):
+        if not _NAME.fullmatch(file.stem) or file.stem == AUTO:
             problems.append(f"{file}: a name of letters, digits, - and _ is wanted")
             continue
         try:
-            table = tomllib.loads(file.read_text(encoding="utf-8"))
-            campaigns[file.stem] = Campaign(**{**table, "name": file.stem})
+            text = file.read_text(encoding="utf-8")
+            own = {"name": file.stem, "version": _version(text)}
+            campaigns[file.stem] = Campaign(**{**tomllib.loads(text), **own})
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
             problems.append(f"{file}: {exc}")
         except ValidationError as exc:
@@ -249,6 +332,27 @@ def load_campaigns(directory: Path) -> Mapping[str, Campaign]:
                 problems.append(f"{file}: {where}: {error['msg']}")
     if DEFAULT_CAMPAIGN not in campaigns and not problems:
         problems.append(f"{directory}: no {DEFAULT_CAMPAIGN}.toml in it")
+    problems += _claimed_twice(directory, campaigns)
     if problems:
         raise CampaignsInvalid(problems)
     return campaigns
+
+
+def _claimed_twice(directory: Path, campaigns: Mapping[str, Campaign]) -> list[str]:
+    """A group of VICIdial's can have one persona only."""
+    problems = []
+    for kind in ("campaigns", "in_groups"):
+        owners: dict[str, str] = {}
+        for name, campaign in campaigns.items():
+            for group in getattr(campaign.vicidial, kind):
+                other = owners.setdefault(group.upper(), name)
+                if other != name:
+                    problems.append(
+                        f"{directory}/{name}.toml: vicidial.{kind}: {group} is "
+                        f"{other}.toml's already"
+                    )
+    return problems
+
+
+def _version(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

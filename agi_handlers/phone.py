@@ -143,6 +143,7 @@ class Phone:
             max_reprompts=rules.max_reprompts,
             max_call_ms=round(max_call_s * 1000),
             opt_out_key=rules.opt_out_key,
+            max_retries=rules.max_retries,
             first_audio_timeout_ms=round(settings.first_audio_timeout_s * 1000),
         )
 

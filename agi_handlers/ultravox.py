@@ -24,6 +24,7 @@ from agi_handlers.campaigns import DEFAULT_CAMPAIGN, Campaign
 from agi_handlers.conversation.call import Call, CallParts
 from agi_handlers.conversation.call_notes import CallNotes
 from agi_handlers.conversation.outcome import CallOutcome
+from agi_handlers.conversation.promises import promises_transfer
 from agi_handlers.conversation.turn_taking import TurnTaking
 from agi_handlers.dialplan_variables import BotStatus
 from agi_handlers.errors import (
@@ -244,6 +245,8 @@ async def hold(
             phone.detector,
             phone.endpointing_options(is_full_duplex=leg.is_full_duplex),
         )
+        language = campaign.language or phone.settings.language
+        may_transfer = "transfer" in campaign.rules.actions
         parts = CallParts(
             leg=leg,
             ear=ear,
@@ -251,8 +254,9 @@ async def hold(
             phrases=campaign.phrases.as_mapping(),
             prompts=phone.prompts,
             target_of=campaign.target_of,
-            language=campaign.language or phone.settings.language,
+            language=language,
             record_opt_out=line.opt_out if line is not None else None,
+            promises=lambda text: may_transfer and promises_transfer(text, language),
             notes=CallNotes(record.call_id, record.sink),
         )
         call = Call(parts, TurnTaking(phone.turn_taking_options(campaign)))

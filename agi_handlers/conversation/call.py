@@ -34,6 +34,7 @@ from agi_handlers.conversation.call_notes import CallNotes
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.turn_taking import (
     Action,
+    ConfirmTransfer,
     Finish,
     Forget,
     Listen,
@@ -87,6 +88,8 @@ logger = logging.getLogger(__name__)
 _SETTLE_TIMEOUT_S = 2.0  # the speech half only has to take note
 # Longer than VICIdial may take; what is not done by then is done after the call.
 _OPT_OUT_TIMEOUT_S = 4.0
+# While the caller waits for "I am transferring you".
+_CONFIRM_TIMEOUT_S = 1.0
 
 
 class _Ended(Exception):
@@ -124,6 +127,12 @@ class CallParts:
     """A destination's name as the model said it -> the dialplan's; None: unknown."""
     record_opt_out: Callable[[], Awaitable[None]] | None = None
     """Writes down that the caller wants no more calls; None: nobody to tell."""
+    confirm_transfer: Callable[[str], Awaitable[str | None]] | None = None
+    """As `target_of`, after a look at who is free there; None: nobody, stay."""
+    read_callback: Callable[[str], str | None] | None = None
+    """When to call back, as the model wrote it -> as it is read back; None: unclear."""
+    promises: Callable[[str], bool] = lambda text: False
+    """Whether a reply's words announce a transfer."""
     language: str = "en-us"
     notes: CallNotes = field(default_factory=CallNotes)
     """Takes down what happens; by itself it keeps nothing."""
@@ -138,6 +147,7 @@ class Call:
         self._speaking: dict[int, _Speaking] = {}
         self._last_settled: asyncio.Event | None = None
         self._opting_out: asyncio.Task[None] | None = None
+        self._confirming: asyncio.Task[str] | None = None
         self._outcome: CallOutcome | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms: int | None = None
@@ -159,6 +169,7 @@ class Call:
                 await self._settle_the_rest()
                 if self._opting_out is not None:
                     await self._opting_out
+                await self._find_target()
                 raise _Ended
         except* _Ended:
             pass
@@ -260,8 +271,8 @@ class Call:
                 case Think(turn, user):
                     self._parts.notes.asked(turn, self._now_ms(), user)
                     self._start(turn, self._reply(turn, user), is_reply=True)
-                case Say(turn, phrase):
-                    text = self._parts.phrases[phrase]
+                case Say(turn, phrase, value):
+                    text = self._parts.phrases[phrase].replace("{value}", value)
                     self._parts.notes.phrase(turn, self._now_ms(), phrase, text)
                     events = self._parts.session.say(turn, text)
                     self._start(turn, events, is_reply=False)
@@ -290,18 +301,32 @@ class Call:
                     self._parts.leg.listen()
                 case RecordOptOut():
                     self._opting_out = self._tasks.create_task(self._opt_out())
+                case ConfirmTransfer(destination):
+                    self._confirming = self._tasks.create_task(
+                        self._confirm(destination)
+                    )
                 case Finish(outcome):
-                    self._finish(outcome)
+                    self._outcome = outcome
+                    self._finished.set()
                 case _:
                     assert_never(action)
         self._arm_timer()
 
     def _release_phrase(self, speaking: _Speaking) -> None:
-        """A phrase is heard at once; a goodbye after an opt-out once that is noted."""
-        if self._opting_out is None or self._opting_out.done():
-            speaking.released.set()
-        else:
-            self._opting_out.add_done_callback(lambda _: speaking.released.set())
+        """A phrase is heard at once, or else when what it says has come true.
+
+        The goodbye after an opt-out: once that is noted; "I am transferring you": once
+        it is known that there is somebody.
+        """
+        first = [t for t in (self._opting_out, self._confirming) if t and not t.done()]
+
+        def look(_: object) -> None:
+            if all(task.done() for task in first):
+                speaking.released.set()
+
+        for task in first:
+            task.add_done_callback(look)
+        look(None)
 
     async def _opt_out(self) -> None:
         record = self._parts.record_opt_out
@@ -341,16 +366,39 @@ class Call:
 
         self._tasks.create_task(play())
 
-    def _finish(self, outcome: CallOutcome) -> None:
-        if outcome.status == "transfer":
-            target = self._parts.target_of(outcome.transfer_to)
-            if target is None:
-                # the caller was promised a transfer: people take the call all the same
-                name = outcome.transfer_to
-                logger.warning("transfer_target_unknown", extra=fields(name=name))
-            outcome = replace(outcome, transfer_to=target or "")
-        self._outcome = outcome
-        self._finished.set()
+    async def _confirm(self, destination: str) -> str:
+        """The target of a transfer; tells turn-taking when nobody is free there."""
+        confirm = self._parts.confirm_transfer
+        target = self._target(destination)
+        if confirm is not None:
+            found: str | None = target
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CONFIRM_TIMEOUT_S):
+                    found = await confirm(destination)
+            if found is None:
+                logger.info("nobody_free", extra=fields(destination=destination))
+                self._act(self._machine.on_transfer_refused(self._now_ms()))
+            else:
+                target = found
+        return target
+
+    def _target(self, destination: str) -> str:
+        target = self._parts.target_of(destination)
+        if target is None:
+            # the caller was promised a transfer: people take the call all the same
+            logger.warning("transfer_target_unknown", extra=fields(name=destination))
+        return target or ""
+
+    async def _find_target(self) -> None:
+        """Where a transfer goes, known by now or within its short time limit."""
+        outcome = self._outcome
+        if outcome is None or outcome.status != "transfer":
+            return
+        if self._confirming is not None:
+            target = await self._confirming
+        else:
+            target = self._target(outcome.transfer_to)
+        self._outcome = replace(outcome, transfer_to=target)
 
     # --- speaking ---
 
@@ -435,6 +483,10 @@ class Call:
                     self._now_ms(), "action", name, argument, turn
                 )
                 self._act(machine.on_reply_action(self._now_ms(), turn, name, argument))
+                if name == "callback" and self._parts.read_callback is not None:
+                    words = argument.strip()
+                    spoken = self._parts.read_callback(words)
+                    self._act(machine.on_callback_read(words, spoken))
             case ReplyDone():
                 await speaking.released.wait()
                 self._parts.notes.done(event)
@@ -442,6 +494,7 @@ class Call:
                     leg.end_of_speech()
                 if speaking.is_reply:
                     self._note_done(speaking, event)
+                    self._keep_promise(speaking, event)
                 self._act(machine.on_reply_done(self._now_ms(), turn))
             case Transcript(text=text):
                 self._heard_words(turn, text)
@@ -457,6 +510,22 @@ class Call:
             self._parts.ear.hint_turn_over(1.0)
         elif end.more_below is not None and end.probability <= end.more_below:
             self._parts.ear.hint_turn_over(0.0)
+
+    def _keep_promise(self, speaking: _Speaking, done: ReplyDone) -> None:
+        """A transfer announced in words alone is made all the same, to people."""
+        names = speaking.action_names
+        if "transfer" in names or "hangup" in names:
+            return
+        if self._parts.promises(done.text):
+            logger.warning("promise_without_action", extra=fields(turn=speaking.turn))
+            self._parts.notes.happened(
+                self._now_ms(), "action", "transfer", "promised", speaking.turn
+            )
+            self._act(
+                self._machine.on_reply_action(
+                    self._now_ms(), speaking.turn, "transfer", ""
+                )
+            )
 
     def _heard_words(self, turn: int, text: str) -> None:
         """What the caller said is known as text."""

@@ -32,6 +32,8 @@ class CallOutcome:
     """When the caller wants to be called back, in the model's words."""
     notes: tuple[str, ...] = ()
     """What the model noted for the people who read the lead."""
+    updates: tuple[str, ...] = ()
+    """Fields of the lead the caller corrected, each as `field new value`."""
 
     @property
     def is_orderly(self) -> bool:

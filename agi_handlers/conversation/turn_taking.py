@@ -25,7 +25,8 @@ from model.speech import TypedTurn, UserTurn, Utterance
 
 PhraseName: TypeAlias = Literal[
     "greeting", "still_there", "say_again", "goodbye_no_input", "time_limit",
-    "transferring", "opted_out",
+    "transferring", "opted_out", "nobody_free", "callback_noted", "callback_unclear",
+    "closed",
 ]  # fmt: skip
 PromptName: TypeAlias = Literal["one_moment", "technical_trouble"]
 
@@ -54,6 +55,8 @@ class TurnTakingOptions:
     merge_below_ms: int = 500
     """Less of a reply than this was not heard as a reply."""
     max_retries: int = 1
+    is_closed: bool = False
+    """Outside the campaign's hours: the caller is told so, and that is all."""
     person_key: str = "0"
     opt_out_key: str = ""
     """Ends all calls to this number, without the model's consent; empty: none."""
@@ -99,6 +102,8 @@ class Say:
 
     turn: int
     phrase: PhraseName
+    value: str = ""
+    """What stands for `{value}` in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,13 @@ class RecordOptOut:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfirmTransfer:
+    """Find out whether that destination can be had; `on_transfer_refused` if not."""
+
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The conversation is over."""
 
@@ -142,6 +154,7 @@ Action: TypeAlias = (
     | StopPlayback
     | Listen
     | RecordOptOut
+    | ConfirmTransfer
     | Finish
 )
 
@@ -185,6 +198,9 @@ class TurnTaking:
         self._is_opt_out = False
         self._callback = ""
         self._notes: list[str] = []
+        self._updates: list[str] = []
+        self._to_say: tuple[PhraseName, str] | None = None
+        """A phrase that follows what is being said, and its value."""
         self._ending_since_ms: int | None = None
         self._is_finished = False
 
@@ -224,6 +240,9 @@ class TurnTaking:
     def on_answered(self, at_ms: int) -> list[Action]:
         """The caller is on the line."""
         self._answered_ms = at_ms
+        if self._options.is_closed:
+            then = CallOutcome("completed", "outside_hours")
+            return self._say("closed", at_ms, then=then)
         return self._say(
             "greeting", at_ms, protected=self._options.is_greeting_protected
         )
@@ -339,6 +358,8 @@ class TurnTaking:
         match name:
             case "transfer":
                 speech.then = CallOutcome("transfer", "model_asked", "", argument)
+                speech.is_protected = True
+                return [ConfirmTransfer(argument)]
             case "hangup":
                 speech.then = speech.then or CallOutcome("completed", "model_ended")
             case "dnc":
@@ -352,9 +373,40 @@ class TurnTaking:
             case "note":
                 if argument and len(self._notes) < _MAX_NOTES:
                     self._notes.append(argument)
+            case "update":
+                if argument and len(self._updates) < _MAX_NOTES:
+                    self._updates.append(argument)
             case _:
                 return []
         speech.is_protected = speech.is_protected or speech.then is not None
+        return []
+
+    def on_callback_read(self, words: str, spoken_time: str | None) -> list[Action]:
+        """When to call back, as it was understood: said to the caller before all else.
+
+        spoken_time: None: not understood, so he is asked again.
+        """
+        if words != self._callback or self._is_finished:
+            return []
+        if spoken_time is not None:
+            self._to_say = ("callback_noted", spoken_time)
+        elif self._speech is None or self._speech.then is None:
+            self._callback = ""
+            self._to_say = ("callback_unclear", "")
+        return []
+
+    def on_transfer_refused(self, at_ms: int) -> list[Action]:
+        """Nobody is free there: the caller is told so, and the talk goes on."""
+        speech = self._speech
+        if speech is None or speech.then is None or speech.then.status != "transfer":
+            return []
+        if speech.source == "phrase":
+            if speech.has_audio:
+                return []  # promised already: he goes there and waits
+            self._ending_since_ms = None
+            return self._drop_speech() + self._say("nobody_free", at_ms)
+        speech.then, speech.is_protected = None, False
+        self._to_say = ("nobody_free", "")
         return []
 
     def on_reply_done(self, at_ms: int, turn: int) -> list[Action]:
@@ -367,10 +419,15 @@ class TurnTaking:
             return []
         # nothing to hear: the caller must not be left in silence
         if speech.then is not None:
-            return [Settle(turn, None), *self._finish(speech.then)]
+            self._speech = None
+            if speech.then.status == "transfer" and speech.source == "reply":
+                # the model left it to us to say so
+                said = self._say("transferring", at_ms, then=speech.then)
+                return [Settle(turn, None), *said]
+            return [Settle(turn, None), *self._last(speech.then, at_ms)]
         actions: list[Action] = [] if speech.source == "prompt" else [Settle(turn, 0)]
         self._speech = None
-        if speech.source == "reply":
+        if speech.source == "reply" and self._to_say is None:
             return actions + self._say("say_again", at_ms)
         return actions + self._quiet(at_ms)
 
@@ -401,7 +458,7 @@ class TurnTaking:
             actions.append(Settle(speech.turn, None))
         self._speech = None
         if speech.then is not None:
-            return actions + self._finish(speech.then)
+            return actions + self._last(speech.then, at_ms)
         return actions + self._quiet(at_ms)
 
     def on_tick(self, at_ms: int) -> list[Action]:
@@ -478,6 +535,7 @@ class TurnTaking:
         at_ms: int,
         *,
         protected: bool = False,
+        value: str = "",
         then: CallOutcome | None = None,
     ) -> list[Action]:
         turn = self._next_turn()
@@ -492,7 +550,7 @@ class TurnTaking:
         )
         if then is not None:
             self._ending_since_ms = at_ms
-        return [Say(turn, phrase)]
+        return [Say(turn, phrase, value)]
 
     def _withdraw(self, speech: _Speech) -> list[Action]:
         """The caller goes on: what he said so far is part of what he says now."""
@@ -520,6 +578,9 @@ class TurnTaking:
 
     def _quiet(self, at_ms: int) -> list[Action]:
         """The bot has finished: answer what was said meanwhile, or listen."""
+        if self._to_say is not None and not self._is_caller_speaking:
+            (phrase, value), self._to_say = self._to_say, None
+            return self._say(phrase, at_ms, value=value)
         self._listening_since_ms = at_ms
         pending, self._pending = self._pending, None
         if pending is not None and not self._is_caller_speaking:
@@ -589,7 +650,9 @@ class TurnTaking:
 
     def _transfer(self, target: str, reason: str, at_ms: int) -> list[Action]:
         then = CallOutcome("transfer", reason, self._disposition, target)
-        return self._drop_speech() + self._say("transferring", at_ms, then=then)
+        confirm: list[Action] = [ConfirmTransfer(target)]
+        actions = confirm + self._drop_speech()
+        return actions + self._say("transferring", at_ms, then=then)
 
     def _record_opt_out(self) -> list[Action]:
         if self._is_opt_out:
@@ -614,16 +677,23 @@ class TurnTaking:
         then = CallOutcome("no_input", "no_input", self._disposition)
         return self._say("goodbye_no_input", at_ms, then=then)
 
+    def _last(self, then: CallOutcome, at_ms: int) -> list[Action]:
+        """The last words are over, unless one thing more has to be said before."""
+        if self._to_say is None:
+            return self._finish(then)
+        (phrase, value), self._to_say = self._to_say, None
+        return self._say(phrase, at_ms, value=value, then=then)
+
     def _finish(self, outcome: CallOutcome) -> list[Action]:
         if self._disposition and not outcome.disposition:
             outcome = replace(outcome, disposition=self._disposition)
-        if self._is_opt_out or self._callback or self._notes:
-            outcome = replace(
-                outcome,
-                is_opt_out=self._is_opt_out,
-                callback=self._callback,
-                notes=tuple(self._notes),
-            )
+        outcome = replace(
+            outcome,
+            is_opt_out=self._is_opt_out,
+            callback=self._callback,
+            notes=tuple(self._notes),
+            updates=tuple(self._updates),
+        )
         self._is_finished = True
         self._speech = None
         return [Finish(outcome)]

@@ -108,6 +108,8 @@ def fill_phrase(text: str, lead: Lead) -> str:
         return text
 
     def value_of(found: re.Match[str]) -> str:
+        if found[1] not in LEAD_FIELDS:
+            return found[0]  # filled in later, by something else
         value = lead.get(found[1])
         if found[1] in ("first_name", "last_name", "title") and not _is_name(value):
             value = ""

@@ -110,3 +110,73 @@ def test_campaign_of_a_call_has_the_leads_fields_in_it() -> None:
     assert campaign.instructions == "You call {first_name}."
     plain = Campaign()
     assert plain.for_lead(NO_LEAD) == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "name"),
+    [
+        ("", "people", ""),
+        ("SALESLINE", "in_group", "SALESLINE"),
+        ("917275559999", "extension", "917275559999"),
+        ("ingroup:8600", "in_group", "8600"),
+        ("did:17275551000", "extension", "17275551000"),
+        ("agent:1001", "agent", "1001"),
+    ],
+)
+def test_a_target_says_what_it_is(text: str, kind: str, name: str) -> None:
+    target = TransferTarget.parse(text)
+    assert (target.kind, target.name) == (kind, name)
+
+
+def test_fallbacks_must_lead_somewhere_and_in_no_circle(tmp_path: Path) -> None:
+    (tmp_path / "default.toml").write_text(
+        "[transfer]\nsales = 'SALESLINE'\n[transfer_fallback]\nsales = 'moon'\n"
+    )
+    (tmp_path / "b.toml").write_text(
+        "[transfer]\nsales = 'A1'\nhelp = 'B2'\n"
+        "[transfer_fallback]\nsales = 'help'\nhelp = 'sales'\n"
+    )
+    with pytest.raises(CampaignsInvalid) as caught:
+        load_campaigns(tmp_path)
+    assert len(caught.value.problems) == 2
+    assert "no 'moon'" in str(caught.value)
+    assert "circle" in str(caught.value)
+
+
+def test_ways_of_a_transfer_are_its_fallbacks_in_order() -> None:
+    campaign = Campaign.model_validate(
+        {
+            "transfer": {"sales": "SALESLINE", "help": "SUPPORT"},
+            "transfer_fallback": {"sales": "help", "help": "stay"},
+        }
+    )
+    assert campaign.ways("Sales") == ["sales", "help", "stay"]
+    assert campaign.ways("") == ["default"]
+
+
+def test_a_group_of_vicidial_has_one_persona(tmp_path: Path) -> None:
+    for name in ("default", "b"):
+        (tmp_path / f"{name}.toml").write_text("[vicidial]\nin_groups = ['SALES_IN']\n")
+    with pytest.raises(CampaignsInvalid, match=r"SALES_IN is b\.toml's already"):
+        load_campaigns(tmp_path)
+
+
+def test_fields_a_caller_may_change_are_those_of_his_own(tmp_path: Path) -> None:
+    (tmp_path / "default.toml").write_text("[vicidial]\nupdate_fields = ['status']\n")
+    with pytest.raises(CampaignsInvalid, match="no field that a caller may change"):
+        load_campaigns(tmp_path)
+
+
+def test_a_name_that_means_something_else_is_refused(tmp_path: Path) -> None:
+    for name in ("default", "auto"):
+        (tmp_path / f"{name}.toml").write_text("")
+    with pytest.raises(CampaignsInvalid, match=r"auto\.toml"):
+        load_campaigns(tmp_path)
+
+
+def test_a_file_that_has_changed_has_another_version(tmp_path: Path) -> None:
+    file = tmp_path / "default.toml"
+    file.write_text("title = 'one'\n")
+    first = load_campaigns(tmp_path)["default"].version
+    file.write_text("title = 'two'\n")
+    assert load_campaigns(tmp_path)["default"].version != first

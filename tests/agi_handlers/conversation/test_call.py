@@ -47,6 +47,7 @@ def talk(
     transfer: dict[str, str] | None = None,
     session: ScriptedSession | None = None,
     record: Callable[[], Awaitable[None]] | None = None,
+    confirm: Callable[[str], Awaitable[str | None]] | None = None,
 ) -> Talk:
     leg = ScriptedLeg(script)
     session = session or ScriptedSession(list(answers))
@@ -59,6 +60,9 @@ def talk(
         prompts=PROMPTS,
         target_of=campaign.target_of,
         record_opt_out=record,
+        confirm_transfer=confirm,
+        read_callback={"at 3": "today at 3 PM"}.get,
+        promises=lambda text: text == "I am transferring you.",
     )
     call = Call(parts, TurnTaking(options))
     outcome = run_in_virtual_time(call.run())
@@ -277,3 +281,66 @@ def test_transcript_without_a_wish_changes_nothing() -> None:
     )
     assert done.outcome.status == "caller_hung_up"
     assert done.session.settled == [(1, None), (2, None)]
+
+
+def test_transfer_is_looked_at_while_its_words_are_spoken() -> None:
+    async def confirm(destination: str) -> str | None:
+        await asyncio.sleep(0.3)
+        return "SUPPORT" if destination == "Sales" else None
+
+    done = talk(
+        [Speaks(2.0, 3.0)],
+        [Answer(action=("transfer", "Sales"), speech_s=2.0)],
+        confirm=confirm,
+    )
+    assert done.outcome == CallOutcome("transfer", "model_asked", "", "SUPPORT")
+
+
+def test_transfer_nobody_is_free_for_is_taken_back_aloud() -> None:
+    async def confirm(destination: str) -> str | None:
+        return None
+
+    done = talk(
+        [Speaks(2.0, 3.0), HangsUp(14.0)],
+        [Answer(action=("transfer", "Sales"), speech_s=2.0)],
+        confirm=confirm,
+    )
+    assert done.outcome.status == "caller_hung_up"
+    assert "nobody is free" in done.session.said[1]
+
+
+def test_promise_of_a_transfer_waits_until_somebody_is_known_to_be_there() -> None:
+    async def confirm(destination: str) -> str | None:
+        await asyncio.sleep(0.8)
+        return "SALESLINE"
+
+    done = talk([Presses(3.0, "0")], confirm=confirm)
+    assert done.outcome == CallOutcome("transfer", "person_key", "", "SALESLINE")
+    assert done.leg.played[-1][0] >= 3.8
+
+
+def test_look_that_never_ends_does_not_hold_the_caller() -> None:
+    async def confirm(destination: str) -> str | None:
+        await asyncio.sleep(3600)
+        return None
+
+    done = talk([Presses(3.0, "0")], confirm=confirm, transfer={"default": "8600"})
+    assert done.outcome == CallOutcome("transfer", "person_key", "", "8600")
+    assert 4.0 <= done.leg.played[-1][0] <= 4.2
+
+
+def test_words_that_promise_a_transfer_bring_one() -> None:
+    done = talk(
+        [Speaks(2.0, 3.0)],
+        [Answer("I am transferring you.")],
+        transfer={"default": "8600"},
+    )
+    assert done.outcome == CallOutcome("transfer", "model_asked", "", "8600")
+
+
+def test_agreed_callback_is_read_back_in_the_bots_own_words() -> None:
+    done = talk(
+        [Speaks(2.0, 3.0), HangsUp(12.0)], [Answer(action=("callback", "at 3"))]
+    )
+    assert "today at 3 PM" in done.session.said[1]
+    assert done.outcome.callback == "at 3"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.turn_taking import (
     Action,
+    ConfirmTransfer,
     Finish,
     Forget,
     Listen,
@@ -305,6 +306,7 @@ def test_key_zero_takes_the_caller_to_a_person_without_the_model() -> None:
     assert machine.on_key(5000, "0", 300) == [
         StopPlayback(),
         Settle(2, 300),
+        ConfirmTransfer(""),
         Say(3, "transferring"),
     ]
     machine.on_reply_audio(5100, 3)
@@ -379,6 +381,7 @@ EVENTS = st.lists(
         [
             "started", "suspected", "resumed", "ended", "audio", "done", "failed",
             "played", "key0", "key5", "hash", "tick", "paused", "transfer", "hangup",
+            "refused", "callback", "unclear",
         ]
     ),
     max_size=60,
@@ -428,6 +431,12 @@ def test_whatever_happens_in_whatever_order_every_turn_gets_one_fate(
                 actions += machine.on_caller_paused(at_ms)
             case "transfer" | "hangup":
                 actions += machine.on_reply_action(at_ms, turn, event, "")
+            case "refused":
+                actions += machine.on_transfer_refused(at_ms)
+            case "callback" | "unclear":
+                actions += machine.on_reply_action(at_ms, turn, "callback", "at 3")
+                spoken = "today at 3 PM" if event == "callback" else None
+                actions += machine.on_callback_read("at 3", spoken)
     begun = [a.turn for a in actions if isinstance(a, Think | Say)]
     fated = [a.turn for a in actions if isinstance(a, Settle | Forget)]
     assert begun == sorted(set(begun))
@@ -477,3 +486,101 @@ def test_callback_and_notes_reach_the_outcome() -> None:
     assert isinstance(finish, Finish)
     assert finish.outcome.callback == "tomorrow 10 am"
     assert finish.outcome.notes == tuple(f"note {number}" for number in range(10))
+
+
+def test_callback_is_read_back_after_the_models_words() -> None:
+    machine = replying()
+    machine.on_reply_action(4750, 2, "callback", "tomorrow 10 am")
+    machine.on_callback_read("tomorrow 10 am", "tomorrow, Monday, at 10 AM")
+    machine.on_reply_done(5000, 2)
+    assert machine.on_playback_finished(6000) == [
+        Settle(2, None),
+        Say(3, "callback_noted", "tomorrow, Monday, at 10 AM"),
+    ]
+    machine.on_reply_audio(6100, 3)
+    machine.on_reply_done(6200, 3)
+    assert machine.on_playback_finished(8000) == [Settle(3, None), Listen()]
+
+
+def test_callback_is_read_back_before_the_bot_hangs_up() -> None:
+    machine = replying()
+    machine.on_reply_action(4750, 2, "callback", "at 3")
+    machine.on_callback_read("at 3", "today at 3 PM")
+    machine.on_reply_action(4751, 2, "hangup", "")
+    machine.on_reply_done(5000, 2)
+    actions = machine.on_playback_finished(6000)
+    assert actions[-1] == Say(3, "callback_noted", "today at 3 PM")
+    machine.on_reply_audio(6100, 3)
+    machine.on_reply_done(6200, 3)
+    finish = machine.on_playback_finished(8000)[-1]
+    assert isinstance(finish, Finish)
+    assert (finish.outcome.status, finish.outcome.callback) == ("completed", "at 3")
+
+
+def test_callback_that_is_not_understood_is_asked_for_again() -> None:
+    machine = replying()
+    machine.on_reply_action(4750, 2, "callback", "when pigs fly")
+    machine.on_callback_read("when pigs fly", None)
+    machine.on_reply_done(5000, 2)
+    assert machine.on_playback_finished(6000)[-1] == Say(3, "callback_unclear")
+    finish = machine.on_leg_closed("caller_hung_up", "")[-1]
+    assert isinstance(finish, Finish)
+    assert finish.outcome.callback == ""
+
+
+def test_transfer_nobody_is_free_for_goes_on_as_a_talk() -> None:
+    machine = replying()
+    asked = machine.on_reply_action(4750, 2, "transfer", "sales")
+    assert asked == [ConfirmTransfer("sales")]
+    assert machine.on_transfer_refused(4800) == []
+    machine.on_reply_done(5000, 2)
+    assert machine.on_playback_finished(6000) == [
+        Settle(2, None),
+        Say(3, "nobody_free"),
+    ]
+    assert not machine.is_finished
+
+
+def test_person_key_with_nobody_free_says_so_instead_of_promising() -> None:
+    machine = replying()
+    machine.on_key(5000, "0", 300)
+    assert machine.on_transfer_refused(5050) == [
+        StopPlayback(),
+        Forget(3),
+        Say(4, "nobody_free"),
+    ]
+    machine.on_reply_audio(5100, 4)
+    machine.on_reply_done(5200, 4)
+    assert machine.on_playback_finished(8000) == [Settle(4, None), Listen()]
+
+
+def test_a_transfer_that_was_promised_aloud_is_not_taken_back() -> None:
+    machine = replying()
+    machine.on_key(5000, "0", 300)
+    machine.on_reply_audio(5100, 3)
+    assert machine.on_transfer_refused(6100) == []
+    machine.on_reply_done(6200, 3)
+    finish = machine.on_playback_finished(8000)[-1]
+    assert finish == Finish(CallOutcome("transfer", "person_key"))
+
+
+def test_transfer_without_words_is_announced_by_the_bot() -> None:
+    machine = listening()
+    machine.on_speech_started(2600, 0)
+    machine.on_speech_ended(4600, said(2500, 4000))
+    machine.on_reply_action(4700, 2, "transfer", "sales")
+    assert machine.on_reply_done(4750, 2) == [Settle(2, None), Say(3, "transferring")]
+    machine.on_reply_audio(4800, 3)
+    machine.on_reply_done(4900, 3)
+    finish = machine.on_playback_finished(8000)[-1]
+    assert finish == Finish(CallOutcome("transfer", "model_asked", "", "sales"))
+
+
+def test_outside_the_hours_the_caller_is_told_so_and_that_is_all() -> None:
+    machine = TurnTaking(TurnTakingOptions(is_closed=True))
+    assert machine.on_answered(0) == [Say(1, "closed")]
+    machine.on_reply_audio(100, 1)
+    assert machine.on_speech_started(500, 400) == []
+    machine.on_reply_done(600, 1)
+    finish = machine.on_playback_finished(4000)[-1]
+    assert finish == Finish(CallOutcome("completed", "outside_hours"))
