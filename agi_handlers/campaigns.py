@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from agi_handlers.campaign_hours import Hours
-from agi_handlers.conversation.turn_taking import PhraseName
+from agi_handlers.conversation.turn_actions import PhraseName
 from agi_handlers.errors import TelephonyError
 from agi_handlers.vicidial.api_text import is_status
 from agi_handlers.vicidial.lead import (

@@ -13,7 +13,7 @@ from agi_handlers.audio_leg.choose_leg import LegChooser
 from agi_handlers.call_records import CallRecord, CallRecords, unrecorded
 from agi_handlers.campaigns import Campaign
 from agi_handlers.conversation.call import Call
-from agi_handlers.conversation.turn_taking import TurnTakingOptions
+from agi_handlers.conversation.turn_actions import TurnTakingOptions
 from agi_handlers.dialplan_variables import BotStatus
 from agi_handlers.recording import RecordingStore
 from agi_handlers.records.rows import CallRow

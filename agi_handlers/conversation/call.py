@@ -32,7 +32,7 @@ from agi_handlers.audio_leg.leg import (
 )
 from agi_handlers.conversation.call_notes import CallNotes
 from agi_handlers.conversation.outcome import CallOutcome
-from agi_handlers.conversation.turn_taking import (
+from agi_handlers.conversation.turn_actions import (
     Action,
     ConfirmTransfer,
     Finish,
@@ -46,8 +46,8 @@ from agi_handlers.conversation.turn_taking import (
     Settle,
     StopPlayback,
     Think,
-    TurnTaking,
 )
+from agi_handlers.conversation.turn_taking import TurnTaking
 from agi_handlers.conversation.wishes import wish_in
 from agi_handlers.records.rows import TurnFate
 from model.audio.frames import RATE_HZ, SAMPLES_PER_MS

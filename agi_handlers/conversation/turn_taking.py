@@ -17,146 +17,32 @@ either: what he said before and after becomes one turn (`_unanswered`).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from agi_handlers.conversation.outcome import CallOutcome
+from agi_handlers.conversation.turn_actions import (
+    Action,
+    ConfirmTransfer,
+    Finish,
+    Forget,
+    Listen,
+    PhraseName,
+    PlayPrompt,
+    RecordOptOut,
+    Release,
+    Say,
+    Settle,
+    StopPlayback,
+    Think,
+    TurnTakingOptions,
+)
 from agi_handlers.conversation.wishes import Wish
 from model.speech import TypedTurn, UserTurn, Utterance
-
-PhraseName: TypeAlias = Literal[
-    "greeting", "still_there", "say_again", "goodbye_no_input", "time_limit",
-    "transferring", "opted_out", "nobody_free", "callback_noted", "callback_unclear",
-    "closed",
-]  # fmt: skip
-PromptName: TypeAlias = Literal["one_moment", "technical_trouble"]
 
 _JOIN_SILENCE_MS = 200  # between two parts of one turn: a short pause, as it was
 _MAX_JOINED_S = 30  # one encoder window; a longer turn keeps its newest part
 _LAST_WORDS_MS = 15_000  # a goodbye that takes longer than this is stuck
 _MAX_NOTES = 10  # a talk has a few; a model that is stuck writes one in every reply
-
-
-@dataclass(frozen=True, slots=True)
-class TurnTakingOptions:
-    """Thresholds of a conversation; the campaign may set its own."""
-
-    barge_in: bool = True
-    is_greeting_protected: bool = False
-    """True where the law wants the first words heard (disclosure)."""
-    no_input_ms: int = 7_000
-    """People think for 3-5 s about a question; 7 s of nothing is no thinking."""
-    max_reprompts: int = 2
-    max_call_ms: int = 900_000
-    filler_after_ms: int = 1_800
-    """Longer than any healthy reply takes, shorter than a caller's "hello?"."""
-    first_audio_timeout_ms: int = 8_000
-    key_timeout_ms: int = 2_000
-    """Silence after the last key that ends a number; `#` ends it at once."""
-    merge_below_ms: int = 500
-    """Less of a reply than this was not heard as a reply."""
-    max_retries: int = 1
-    is_closed: bool = False
-    """Outside the campaign's hours: the caller is told so, and that is all."""
-    person_key: str = "0"
-    opt_out_key: str = ""
-    """Ends all calls to this number, without the model's consent; empty: none."""
-    time_limit_transfers: bool = True
-
-
-# --- what to do -----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Think:
-    """Start computing the reply to a user turn; play nothing of it yet."""
-
-    turn: int
-    user: UserTurn
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """The reply of this turn may be heard as soon as it is there."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Forget:
-    """Drop the turn, the caller's part included."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """The turn is over; `heard_ms` of it were heard (None: all)."""
-
-    turn: int
-    heard_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """Speak one of the campaign's fixed phrases."""
-
-    turn: int
-    phrase: PhraseName
-    value: str = ""
-    """What stands for `{value}` in it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlayPrompt:
-    """Play a recorded prompt: needs neither model nor synthesiser."""
-
-    prompt: PromptName
-    is_filler: bool = False
-    """More speech follows: the prompt's end is not the end of the bot's turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopPlayback:
-    """Silence within a frame; what is queued is dropped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """The bot has nothing to say: hear the caller."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordOptOut:
-    """The caller wants no more calls: write it down, before any goodbye."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConfirmTransfer:
-    """Find out whether that destination can be had; `on_transfer_refused` if not."""
-
-    destination: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The conversation is over."""
-
-    outcome: CallOutcome
-
-
-Action: TypeAlias = (
-    Think
-    | Release
-    | Forget
-    | Settle
-    | Say
-    | PlayPrompt
-    | StopPlayback
-    | Listen
-    | RecordOptOut
-    | ConfirmTransfer
-    | Finish
-)
 
 
 @dataclass(slots=True)

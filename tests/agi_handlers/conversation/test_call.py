@@ -11,7 +11,8 @@ import pytest
 from agi_handlers.campaigns import Campaign
 from agi_handlers.conversation.call import Call, CallParts
 from agi_handlers.conversation.outcome import CallOutcome
-from agi_handlers.conversation.turn_taking import TurnTaking, TurnTakingOptions
+from agi_handlers.conversation.turn_actions import TurnTakingOptions
+from agi_handlers.conversation.turn_taking import TurnTaking
 from model.audio.prompts import Prompt
 from model.errors import GenerationFailed, SpeechUnavailable, SynthesisFailed
 from model.speech import TypedTurn, Utterance

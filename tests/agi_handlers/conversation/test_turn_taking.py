@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agi_handlers.conversation.outcome import CallOutcome
-from agi_handlers.conversation.turn_taking import (
+from agi_handlers.conversation.turn_actions import (
     Action,
     ConfirmTransfer,
     Finish,
@@ -20,9 +20,9 @@ from agi_handlers.conversation.turn_taking import (
     Settle,
     StopPlayback,
     Think,
-    TurnTaking,
     TurnTakingOptions,
 )
+from agi_handlers.conversation.turn_taking import TurnTaking
 from model.speech import TypedTurn, Utterance
 
 BYTES_PER_MS = 16
