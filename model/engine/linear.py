@@ -101,9 +101,15 @@ def pack(weight: Tensor) -> Tensor | None:
         and weight.dtype in (torch.float32, torch.bfloat16)
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and (weight.dtype != torch.bfloat16 or _has_bfloat16())
     )
     if not is_possible:
         return None
     with torch.no_grad():
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT)
     return cast("Tensor", packed)
+
+
+def _has_bfloat16() -> bool:
+    """oneDNN refuses bfloat16 on processors without AVX-512 or its like."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -67,7 +67,7 @@ def _decode(
         mask[i, longest - len(row) :] = 1
     model = checkpoint.network.language_model
     table = model.get_input_embeddings()
-    past: Any = None
+    cache: Any = None
     open_rows = torch.ones(len(rows), dtype=torch.bool)
     replies: list[list[int]] = [[] for _ in rows]
     for _ in range(max_new_tokens):
@@ -76,10 +76,10 @@ def _decode(
             inputs_embeds=embeds,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=past,
+            cache=cache,
             use_cache=True,
         )
-        past = out.past_key_values
+        cache = out.cache
         token_ids = out.logits[:, -1].argmax(-1)
         for i, token_id in enumerate(token_ids.tolist()):
             if token_id in checkpoint.stop_ids:
