@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import date
 from time import perf_counter
@@ -51,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 _COMPLETIONS: Final = "/v1/chat/completions"
 _MODELS: Final = "/v1/models"
+_MAX_TOKEN_CHARS: Final = 32  # tokens of today's vocabularies are rarely longer
+_MAX_LINE_BYTES: Final = 1 << 20  # an event holds a few words
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +231,7 @@ class OpenAiEngine:
 
     async def _run(self, request: GenerationRequest, stream: TokenStream) -> None:
         """One request, at the first server that begins to answer."""
-        reply = _Reply(stream, perf_counter())
+        reply = _Reply(stream, perf_counter(), request.max_new_tokens)
         body = await asyncio.to_thread(request_body, request, self._model, self._clips)
         first = next(self._turn)
         error: SpeechError = SpeechUnavailable("no model server")
@@ -261,27 +264,41 @@ class OpenAiEngine:
                 if answer.is_error:
                     text = (await answer.aread()).decode(errors="replace")
                     raise error_of(answer.status_code, text)
-                async for line in answer.aiter_lines():
+                async for line in _lines(answer):
                     part = stream_part(line)
                     if part is None:
                         continue
                     if part.text:
                         patience.reschedule(None)  # from here on, httpx watches
                     reply.take(part)
-                    if part.is_end:
+                    if reply.has_ended:
                         return
         # A server that leaves out [DONE] has still ended its answer.
         reply.end()
 
 
+async def _lines(answer: httpx.Response) -> AsyncIterator[str]:
+    """The answer's lines; unlike httpx's own, of bounded length."""
+    rest = b""
+    async for chunk in answer.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _MAX_LINE_BYTES:
+            raise GenerationFailed("the model server sent a line without an end")
+        for line in lines:
+            yield line.decode(errors="replace").rstrip("\r")
+    yield rest.decode(errors="replace")
+
+
 class _Reply:
     """One reply as its events come in."""
 
-    def __init__(self, stream: TokenStream, began: float) -> None:
+    def __init__(self, stream: TokenStream, began: float, max_new_tokens: int) -> None:
         self._stream = stream
         self._began = began
+        self._max_new_tokens = max_new_tokens
         self._first_token_ms = 0.0
         self._num_events = 0
+        self._num_chars = 0
         self._last = StreamPart()
         self._finish_reason: FinishReason | None = None
         self._has_ended = False
@@ -291,12 +308,22 @@ class _Reply:
         """Text has been passed on: nobody else can take over."""
         return self._num_events > 0
 
+    @property
+    def has_ended(self) -> bool:
+        """Nothing more is taken."""
+        return self._has_ended
+
     def take(self, part: StreamPart) -> None:
-        """Pass text on; keep the rest for the end."""
+        """Pass text on; keep the rest for the end.
+
+        A server that goes on beyond the number of tokens it was given is cut off:
+        every event with text holds one token at least.
+        """
         if part.text:
             if not self._num_events:
                 self._first_token_ms = self._elapsed_ms()
             self._num_events += 1
+            self._num_chars += len(part.text)
             self._stream.deliver(
                 Delivery(
                     token_ids=tuple(part.text.encode(errors="replace")),
@@ -307,8 +334,16 @@ class _Reply:
             self._finish_reason = part.finish_reason
         if part.prompt_tokens is not None:
             self._last = part
-        if part.is_end:
+        if self._is_too_long and self._finish_reason is None:
+            self._finish_reason = "length"
             self.end()
+        elif part.is_end:
+            self.end()
+
+    @property
+    def _is_too_long(self) -> bool:
+        limit = self._max_new_tokens
+        return self._num_events > limit or self._num_chars > limit * _MAX_TOKEN_CHARS
 
     def end(self) -> None:
         """The answer is over.

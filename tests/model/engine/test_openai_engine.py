@@ -336,3 +336,43 @@ async def test_warming_sees_whether_a_server_is_there() -> None:
             assert engine.load().num_sessions == 0
     with pytest.raises(SpeechUnavailable):
         engine.submit(request_to(engine))
+
+
+async def _endlessly(writer: Writer, data: bytes) -> None:
+    while True:
+        writer.write(data)
+        await writer.drain()
+
+
+async def test_a_server_that_goes_on_for_ever_is_cut_off_at_the_limit() -> None:
+    async def play(_: dict[str, Any], writer: Writer) -> None:
+        writer.write(SSE)
+        await _endlessly(writer, event("word "))
+
+    async with (
+        model_server(play) as url,
+        engine_at(url) as engine,
+        engine.submit(request_to(engine)) as stream,
+    ):
+        text = "".join([chunk.text async for chunk in stream])
+    assert stream.finish_reason == "length"
+    assert 20 <= len(text.split()) <= 21
+
+
+async def test_long_events_without_an_end_are_cut_off_as_well() -> None:
+    async def play(_: dict[str, Any], writer: Writer) -> None:
+        writer.write(SSE)
+        await _endlessly(writer, event("a" * 400))
+
+    async with model_server(play) as url, engine_at(url) as engine:
+        assert len(await reply_of(engine)) <= 20 * 32 + 400
+
+
+async def test_a_line_without_an_end_fails_the_request() -> None:
+    async def play(_: dict[str, Any], writer: Writer) -> None:
+        writer.write(SSE + b"data: ")
+        await _endlessly(writer, b"a" * 65536)
+
+    async with model_server(play) as url, engine_at(url) as engine:
+        with pytest.raises(GenerationFailed, match="without an end"):
+            await reply_of(engine)
