@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from agi_handlers.audio_leg.batched_ears import BatchedEars
 from agi_handlers.audio_leg.choose_leg import LegChooser
 from agi_handlers.call_records import CallRecord, CallRecords, unrecorded
 from agi_handlers.campaigns import Campaign
@@ -46,6 +47,7 @@ class Phone:
     recordings: RecordingStore | None = None
     vicidial: Vicidial | None = None
     """None: the calls are not VICIdial's."""
+    ears: BatchedEars = field(default_factory=BatchedEars)
     started_s: float = field(default_factory=time.monotonic)
     speech_status: SpeechStatus = field(
         default_factory=lambda: SpeechStatus(False, "", "remote", detail="starting")

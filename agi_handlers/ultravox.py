@@ -250,6 +250,7 @@ async def hold(
         parts = CallParts(
             leg=leg,
             ear=ear,
+            ears=phone.ears,
             session=session,
             phrases=campaign.phrases.as_mapping(),
             prompts=phone.prompts,

@@ -1,11 +1,12 @@
 """The media plane: many calls at once, full duplex over AudioSocket on loopback.
 
-    python -m benchmarks.bench_media [--calls 50,100,200] [--vad none] [--seconds 10]
+    python -m benchmarks.bench_media [--calls 50,100,200] [--vad silero] [--seconds 10]
 
-One process is the phone half: AGI server, media port, frame wheel, a leg a call that
-always speaks, and, if asked for, an ear that listens.  Another plays Asterisk for every
-call: AGI, then 20 ms frames both ways.  Each process has a core of its own where the
-machine has two; the client's own scheduling is part of what it measures.
+One process is the phone half: AGI server, media port, frame wheel, and for each call a
+leg and a whole conversation whose bot never stops speaking while its ear listens.
+Another plays Asterisk for every call: AGI, then 20 ms frames both ways.  Each process
+has a core of its own where the machine has two; the client's own scheduling is part of
+what it measures.
 
 Lateness of a frame: its arrival at the client behind the steadiest 20 ms grid that fits
 the call (the frame that was least late has none).  A frame the wheel skips makes all
@@ -25,8 +26,8 @@ import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import numpy as np
@@ -35,21 +36,33 @@ import psutil
 from agi_handlers.agi.connection import AgiConnection
 from agi_handlers.agi.protocol import AgiRequest
 from agi_handlers.agi.server import AgiServer, AgiServerOptions
+from agi_handlers.audio_leg.audiosocket_leg import AudioSocketLeg
 from agi_handlers.audio_leg.batched_ears import BatchedEars
 from agi_handlers.audio_leg.choose_leg import LegChooser, LegOptions
 from agi_handlers.audio_leg.frame_wheel import FrameWheel, run_frame_wheel
-from agi_handlers.audio_leg.leg import AudioLeg, CallerAudio, LegEvent
+from agi_handlers.audio_leg.leg import AudioLeg
 from agi_handlers.audio_leg.media_port import MediaPortOptions, open_media_port
+from agi_handlers.campaigns import Campaign
+from agi_handlers.conversation.call import Call, CallParts
+from agi_handlers.conversation.turn_actions import TurnTakingOptions
+from agi_handlers.conversation.turn_taking import TurnTaking
 from agi_handlers.errors import TelephonyError
 from benchmarks.loopback_asterisk import Floats, place_calls, speechlike, talk
 from benchmarks.provenance import provenance
 from model.audio.frames import FRAME_BYTES
-from model.vad.detector import DetectorName, SpeechDetector, load_detector
+from model.audio.pcm import Wave
+from model.speech import ReplyAudio, ReplyEvent, UserTurn
+from model.vad.detector import (
+    DetectorName,
+    DetectorStream,
+    SpeechDetector,
+    load_detector,
+)
 from model.vad.listener import CallerEar
 
 _FRAME_S: Final = 0.020
 _SETTLE_S: Final = 2.0  # after the last call has connected, before measuring
-_VADS: Final = ("none", "webrtc", "silero", "silero_batched")
+_VADS: Final = ("none", "webrtc", "silero")
 _LOOPS: Final = ("uvloop", "asyncio")
 
 
@@ -87,7 +100,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--calls", default="50", help="numbers of calls, comma list")
-    parser.add_argument("--vad", choices=_VADS, default="none")
+    parser.add_argument("--vad", choices=_VADS, default="silero")
     parser.add_argument("--seconds", type=float, default=10.0, help="time measured")
     parser.add_argument("--loop", choices=_LOOPS, default="uvloop")
     parser.add_argument("--role", choices=["all", "phone", "asterisk"], default="all")
@@ -172,58 +185,85 @@ class _TickProbe:
         )
 
 
+class _EndlessSpeech:
+    """A speech half whose greeting never ends."""
+
+    def reply(self, turn: int, user: UserTurn) -> AsyncIterator[ReplyEvent]:
+        return self.say(turn, "")
+
+    async def say(self, turn: int, text: str) -> AsyncIterator[ReplyEvent]:
+        speech = speechlike(5.0, level=0.1)
+        while True:
+            yield ReplyAudio(turn, 0, text, speech)
+
+    async def settle(self, turn: int, heard_ms: int | None = None) -> None:
+        return
+
+    async def forget(self, turn: int) -> None:
+        return
+
+
 @dataclass
 class _Exchange:
     """What all calls of the phone half share."""
 
     chooser: LegChooser
     detector: SpeechDetector | None
-    ears: BatchedEars | None
+    ears: BatchedEars
     num_open: int = 0
     num_failed: int = 0
-    num_frames_heard: int = 0
+    legs: list[AudioSocketLeg] = field(default_factory=list)
+
+    @property
+    def num_frames_heard(self) -> int:
+        return sum(leg.num_frames_received for leg in self.legs)
 
     async def talk(self, request: AgiRequest, agi: AgiConnection) -> None:
         try:
-            await self._talk(agi)
+            async with self.chooser.open_leg(agi) as leg:
+                assert isinstance(leg, AudioSocketLeg)
+                self.num_open += 1
+                self.legs.append(leg)
+                await self._talk(leg)
         except TelephonyError as exc:  # a machine that cannot carry so many calls
             self.num_failed += 1
             print(f"call failed: {exc}", file=sys.stderr)
 
-    async def _talk(self, agi: AgiConnection) -> None:
-        async with self.chooser.open_leg(agi) as leg:
-            self.num_open += 1
-            speaking = asyncio.create_task(_speak(leg))
-            try:
-                await self._listen(leg.events())
-            finally:
-                speaking.cancel()
-                await asyncio.gather(speaking, return_exceptions=True)
-
-    async def _listen(self, events: Any) -> None:
-        ear = CallerEar(self.detector) if self.detector is not None else None
-        event: LegEvent
-        async for event in events:
-            if isinstance(event, CallerAudio):
-                self.num_frames_heard += len(event.pcm16) // FRAME_BYTES
-                if ear is not None and self.ears is not None:
-                    await self.ears.hear(ear, event.pcm16)
-                elif ear is not None:
-                    ear.feed(event.pcm16)
+    async def _talk(self, leg: AudioLeg) -> None:
+        campaign = Campaign()
+        parts = CallParts(
+            leg=leg,
+            ear=CallerEar(self.detector or _DeafDetector()),
+            ears=self.ears,
+            session=_EndlessSpeech(),
+            phrases=campaign.phrases.as_mapping(),
+            prompts={},
+            target_of=campaign.target_of,
+        )
+        # the bot speaks on, whatever the caller says
+        options = TurnTakingOptions(barge_in=False)
+        await Call(parts, TurnTaking(options)).run()
 
 
-async def _speak(leg: AudioLeg) -> None:
-    speech = speechlike(5.0, level=0.1)
-    while True:
-        await leg.play(speech)
+class _DeafDetector:
+    """Hears nothing, at no cost."""
+
+    window_samples: Final = 256
+
+    def open_stream(self) -> DetectorStream:
+        return object()
+
+    def probabilities(
+        self, streams: Sequence[DetectorStream], windows: Sequence[Wave]
+    ) -> list[float]:
+        return [0.0] * len(windows)
 
 
 async def _phone(options: argparse.Namespace) -> dict[str, Any]:
     num_calls = int(options.calls)
     detector = None
     if options.vad != "none":
-        name = cast("DetectorName", options.vad.removesuffix("_batched"))
-        detector = load_detector(name)
+        detector = load_detector(cast("DetectorName", options.vad))
         CallerEar(detector).feed(bytes(FRAME_BYTES * 10))  # its first run loads things
     _pin(options.core)
     process = psutil.Process()
@@ -231,8 +271,7 @@ async def _phone(options: argparse.Namespace) -> dict[str, Any]:
     async with open_media_port(port_options) as media_port:
         with run_frame_wheel() as wheel:
             chooser = LegChooser(LegOptions(media="audiosocket"), media_port, wheel)
-            ears = BatchedEars() if options.vad == "silero_batched" else None
-            exchange = _Exchange(chooser, detector, ears)
+            exchange = _Exchange(chooser, detector, BatchedEars())
             server_options = AgiServerOptions(host="127.0.0.1", port=0)
             async with AgiServer({"bench": exchange.talk}, server_options) as server:
                 memory_before = process.memory_info().rss

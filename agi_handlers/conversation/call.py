@@ -22,6 +22,7 @@ from collections.abc import (
 from dataclasses import dataclass, field, replace
 from typing import assert_never, cast
 
+from agi_handlers.audio_leg.batched_ears import BatchedEars
 from agi_handlers.audio_leg.leg import (
     AudioLeg,
     CallerAudio,
@@ -134,6 +135,8 @@ class CallParts:
     promises: Callable[[str], bool] = lambda text: False
     """Whether a reply's words announce a transfer."""
     language: str = "en-us"
+    ears: BatchedEars = field(default_factory=BatchedEars)
+    """Of all calls of the process: they share runs of the detector."""
     notes: CallNotes = field(default_factory=CallNotes)
     """Takes down what happens; by itself it keeps nothing."""
 
@@ -191,7 +194,7 @@ class Call:
             match event:
                 case CallerAudio(pcm16):
                     ear.bot_is_talking = machine.is_bot_talking
-                    self._hear(ear.feed(pcm16))
+                    self._hear(await self._parts.ears.hear(ear, pcm16))
                 case CallerPaused():
                     self._hear(ear.force_end())
                     self._act(machine.on_caller_paused(self._now_ms()))

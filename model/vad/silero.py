@@ -25,6 +25,7 @@ from model.audio.resample import Upsampler
 from model.errors import ModelLoadError
 from model.onnx import import_onnxruntime
 from model.vad.detector import DetectorStream
+from model.vad.line_level import LineLevel
 from model.vad.quiet_gate import QuietGate
 
 _PACKAGE: Final = "silero-vad"
@@ -40,10 +41,11 @@ _STATE_SIZE: Final = 128
 class SileroStream:
     """What the detector remembers of one caller (4 kB)."""
 
-    __slots__ = ("context", "gate", "skipped", "state", "upsampler")
+    __slots__ = ("context", "gate", "level", "skipped", "state", "upsampler")
 
     def __init__(self) -> None:
         self.upsampler = Upsampler()
+        self.level = LineLevel()
         self.context: Wave = np.zeros(_CONTEXT_SAMPLES, dtype=np.float32)
         self.state: Wave = np.zeros((2, _STATE_SIZE), dtype=np.float32)
         self.gate = QuietGate()
@@ -108,8 +110,9 @@ class SileroDetector:
         awake: list[tuple[int, SileroStream, Wave]] = []
         for row, (stream, window) in enumerate(zip(streams, windows, strict=True)):
             caller = _own(stream)
-            whole = caller.next_input(window)
-            if caller.gate.is_open(level_dbfs(window)):
+            level_db = level_dbfs(window)
+            whole = caller.next_input(window) * caller.level.gain_for(level_db)
+            if caller.gate.is_open(level_db):
                 awake.append((row, caller, whole))
             else:
                 caller.skipped = whole

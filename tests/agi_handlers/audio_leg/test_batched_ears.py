@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from agi_handlers.audio_leg.batched_ears import BatchedEars
+from agi_handlers.audio_leg.batched_ears import BATCH_S, BatchedEars
 from model.audio.pcm import Wave, pcm16_from_wave
 from model.vad.detector import DetectorStream, SpeechDetector, load_detector
 from model.vad.events import SpeechEvent, SpeechStarted
@@ -52,14 +52,26 @@ async def test_calls_heard_together_give_the_events_each_gives_alone(
         )
     assert together == alone
     assert all(isinstance(events[0], SpeechStarted) for events in alone)
-    # four calls in step share their runs
-    assert ears.num_runs == len(calls[0]) // FRAME_BYTES
+    # four calls in step share their runs; the very first frame waits for nobody
+    assert ears.num_runs == len(calls[0]) // FRAME_BYTES + 1
+
+
+async def test_a_frame_that_comes_alone_is_heard_at_once(
+    detector: SpeechDetector,
+) -> None:
+    ears, ear = BatchedEars(), CallerEar(detector)
+    for _ in range(3):
+        heard = asyncio.ensure_future(ears.hear(ear, bytes(FRAME_BYTES)))
+        await asyncio.sleep(0)
+        assert heard.done()
+        await asyncio.sleep(4 * BATCH_S)
 
 
 async def test_a_call_that_ends_while_it_waits_does_not_disturb_the_others(
     detector: SpeechDetector,
 ) -> None:
     ears = BatchedEars()
+    await ears.hear(CallerEar(detector), bytes(FRAME_BYTES))
     leaving = asyncio.create_task(ears.hear(CallerEar(detector), bytes(FRAME_BYTES)))
     staying = asyncio.create_task(ears.hear(CallerEar(detector), bytes(FRAME_BYTES)))
     await asyncio.sleep(0)
