@@ -11,7 +11,6 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -265,11 +264,6 @@ class Campaign(_Table):
             if len(self.ways(name)) > len(self.transfer) + 1:
                 raise ValueError(f"transfer_fallback: {name!r} leads in a circle")
         return self
-
-    @cached_property
-    def version(self) -> str:
-        """Changes with anything in the file: which words and rules a call had."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     def for_lead(self, lead: Lead) -> Campaign:
         """The same with the lead's fields in instructions and phrases."""
