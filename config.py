@@ -167,6 +167,15 @@ class Settings(BaseSettings):
     recordings_days: float = Field(
         30.0, ge=0, description="recordings older than this are deleted; 0: never"
     )
+    recordings_disk_percent: float = Field(
+        50.0,
+        ge=0,
+        le=100,
+        description="of the disk at most, the oldest go; 0: any",
+    )
+    recordings_format: Literal["wav", "flac", "opus"] = Field(
+        "wav", description="what they are made into when the call is over"
+    )
     recordings_min_free_mb: int = Field(
         2048, ge=0, description="with less room than this on the disk none are made"
     )

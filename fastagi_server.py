@@ -32,8 +32,8 @@ from agi_handlers.call_records import CallRecords, RecordsOptions, records_path
 from agi_handlers.campaigns import Campaign, CampaignsInvalid, load_campaigns
 from agi_handlers.errors import ListenFailed
 from agi_handlers.phone import Phone
-from agi_handlers.recording import FOLDER as RECORDINGS
 from agi_handlers.recording import RecordingOptions, RecordingStore
+from agi_handlers.records.recording_files import FOLDER as RECORDINGS
 from agi_handlers.sidecar import Sidecar, SidecarOptions, sidecar_command
 from agi_handlers.vicidial.call_facts import CallControlOptions
 from agi_handlers.vicidial.client import VicidialOptions, VicidialOptionsInvalid
@@ -41,7 +41,12 @@ from agi_handlers.vicidial.responses import Vocabulary
 from agi_handlers.vicidial.service import open_vicidial
 from config import ConfigError, Settings, comma_list, load
 from model.audio.prompts import Prompt, PromptUnusable, load_prompts
-from model.client import HeartbeatSender, RemoteSpeechService, SpeechClientOptions
+from model.client import (
+    ControlLink,
+    HeartbeatSender,
+    RemoteSpeechService,
+    SpeechClientOptions,
+)
 from model.vad.detector import load_detector
 from telemetry import fields, set_up_logging
 
@@ -137,13 +142,12 @@ async def _serve(settings: Settings, persona: _Persona) -> None:
             campaigns=persona.campaigns,
         )
         _keep_calls(phone, stack)
+        name, key = _phone_name(settings), settings.api_key.get_secret_value()
         heartbeat = HeartbeatSender(
-            urls,
-            socket.gethostname(),
-            lambda: phone.heartbeat(wheel.stats.num_late_ticks),
-            settings.api_key.get_secret_value(),
+            urls, name, lambda: phone.heartbeat(wheel.stats.num_late_ticks), key
         )
-        work = [phone.watch_speech(), heartbeat.run()]
+        link = ControlLink(urls, name, phone.live, key)
+        work = [phone.watch_speech(), heartbeat.run(), link.run()]
         vicidial = _vicidial_options(settings)
         if vicidial is not None:
             control = _call_control_options(settings)
@@ -249,14 +253,21 @@ def _recording_options(settings: Settings) -> RecordingOptions:
     return RecordingOptions(
         data_dir=settings.data_dir,
         days=settings.recordings_days,
+        max_disk_percent=settings.recordings_disk_percent,
+        form=settings.recordings_format,
         min_free_bytes=settings.recordings_min_free_mb << 20,
     )
+
+
+def _phone_name(settings: Settings) -> str:
+    """Tells phone halves apart that share a host, a store or a speech half."""
+    return f"{socket.gethostname()}:{settings.agi_port}"
 
 
 def _records_options(settings: Settings) -> RecordsOptions:
     return RecordsOptions(
         path=records_path(settings.data_dir),
-        owner=f"{socket.gethostname()}:{settings.agi_port}",
+        owner=_phone_name(settings),
         numbers=settings.records_numbers,
         days=settings.records_days,
     )

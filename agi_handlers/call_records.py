@@ -81,6 +81,16 @@ class CallRecord:
     def call_id(self) -> str:
         return self._row.call_id
 
+    @property
+    def caller(self) -> str:
+        """The number as the record shows it."""
+        return self._row.caller
+
+    @property
+    def lead_id(self) -> str:
+        """VICIdial's; empty: not known."""
+        return self._row.lead_id
+
     def answered(self, leg: str) -> None:
         """Audio flows."""
         self._row = replace(self._row, leg=leg, answered_at=time.time())

@@ -16,6 +16,7 @@ from agi_handlers.campaigns import Campaign
 from agi_handlers.conversation.call import Call
 from agi_handlers.conversation.turn_actions import TurnTakingOptions
 from agi_handlers.dialplan_variables import BotStatus
+from agi_handlers.live_calls import LiveCalls
 from agi_handlers.recording import RecordingStore
 from agi_handlers.records.rows import CallRow
 from agi_handlers.vicidial.service import Vicidial
@@ -55,11 +56,13 @@ class Phone:
     is_draining: bool = False
     last_error: str = ""
     num_calls: int = 0
+    live: LiveCalls = field(default_factory=LiveCalls)
+    """The running calls, as operators see them."""
     _calls: set[Call] = field(default_factory=set)
 
     def why_not(self) -> tuple[BotStatus, str] | None:
         """Why a new call cannot be taken now; None: it can."""
-        if self.is_draining:
+        if self.is_draining or self.live.is_drained:
             return BotStatus.DRAINING, "draining"
         if self.num_calls >= self.settings.max_calls:
             return BotStatus.BUSY, "all_lines_busy"
@@ -120,7 +123,7 @@ class Phone:
         return Heartbeat(
             num_calls=self.num_calls,
             max_calls=self.settings.max_calls,
-            is_draining=self.is_draining,
+            is_draining=self.is_draining or self.live.is_drained,
             num_frames_late=num_frames_late,
             last_error=self.last_error,
             uptime_s=round(time.monotonic() - self.started_s, 1),

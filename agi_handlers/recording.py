@@ -1,9 +1,10 @@
-"""Recordings of calls: stereo WAV files below the data folder, caller left, bot right.
+"""Recordings of calls: stereo files below the data folder, caller left, bot right.
 
-    RecordedLeg ─▶ StereoTimeline ─▶ bounded queue ─▶ writer thread ─▶ DAY/CALL.wav
+    TappedLeg ─▶ StereoTimeline ─▶ bounded queue ─▶ writer thread ─▶ DAY/CALL.wav
 
-A file is valid at any moment, its header follows every write.  Files expire after some
-days; with too little room on the disk none are begun and running ones end.  Trouble
+A WAV is valid at any moment, its header follows every write; once the call is over it
+may become FLAC or Opus.  Files expire after some days, or by their share of the disk;
+with too little room on the disk none are begun and running ones end.  Trouble
 with the disk is logged once, and the calls go on.
 """
 
@@ -12,33 +13,29 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import queue
 import shutil
 import struct
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from agi_handlers.audio_leg.leg import (
-    AudioLeg,
-    CallerAudio,
-    LegEvent,
-    LegName,
-    PlaybackFinished,
-)
+from agi_handlers.recording_encoder import RecordingEncoder, RecordingFormat
+from agi_handlers.records.recording_files import FOLDER, all_recordings
 from agi_handlers.records.stereo_timeline import StereoTimeline
 from model.audio.frames import RATE_HZ
 from telemetry import ERRORS, fields
 
 logger = logging.getLogger(__name__)
 
-FOLDER: Final = "recordings"
 _BYTES_PER_S: Final = RATE_HZ * 4  # two channels of pcm16
 _HEADER_BYTES: Final = 44
+_HELD_BYTES: Final = _BYTES_PER_S // 2  # may still be silenced by a pause
 _MAX_BYTES: Final = 0xFFFF_FFFF - _HEADER_BYTES  # what a WAV header can say: 37 hours
 _LOOK_INTERVAL_S: Final = 5.0  # between looks at the free space while writing
 
@@ -50,6 +47,10 @@ class RecordingOptions:
     data_dir: Path
     days: float = 30.0
     """0 keeps them for good."""
+    max_disk_percent: float = 0.0
+    """Of the disk; where recordings take more the oldest go first.  0: no limit."""
+    form: RecordingFormat = "wav"
+    """What a WAV is made into when its call is over."""
     min_free_bytes: int = 2048 << 20
     """Two gigabytes: records, logs and the system go before recordings."""
     max_queued_s: int = 1000
@@ -59,13 +60,13 @@ class RecordingOptions:
 
 
 class Recording:
-    """One call's recording, while it is being made."""
+    """One call's recording, while it is being made; a tap on the call's leg."""
 
     def __init__(
         self, store: RecordingStore, path: Path, *, is_full_duplex: bool
     ) -> None:
         self.path = path
-        self.timeline = StereoTimeline(is_full_duplex=is_full_duplex)
+        self._timeline = StereoTimeline(is_full_duplex=is_full_duplex)
         self.is_lost = False
         self._store = store
 
@@ -74,70 +75,50 @@ class Recording:
         """Its path below the data folder, as the call's record has it."""
         return f"{FOLDER}/{self.path.parent.name}/{self.path.name}"
 
-    def flush(self, *, is_last: bool = False) -> None:
-        """Hand what is ready to the writer, a second at a time."""
-        if self.is_lost:
-            self.timeline.take()
-        elif is_last or self.timeline.num_ready_bytes >= _BYTES_PER_S:
-            self._store.put(self, self.timeline.take(), is_last=is_last)
+    @property
+    def is_paused(self) -> bool:
+        """Silence is recorded: a card number is being given."""
+        return self._timeline.is_muted
+
+    def pause(self, *, is_paused: bool = True) -> None:
+        """Record silence instead, from a moment before now, or sound again."""
+        if is_paused and not self.is_paused:
+            # a key is reported when its tone has begun
+            self._timeline.mute_ready()
+        self._timeline.is_muted = is_paused
 
     def close(self) -> None:
         """The call is over."""
-        self.timeline.ended()
-        self.flush(is_last=True)
+        self._timeline.ended()
+        self._flush(is_last=True)
 
+    # --- the tap ---
 
-class RecordedLeg:
-    """An audio leg that is recorded; to a conversation it is the leg itself."""
-
-    def __init__(self, leg: AudioLeg, recording: Recording) -> None:
-        self._leg = leg
-        self._recording = recording
-        self._timeline = recording.timeline
-
-    @property
-    def name(self) -> LegName:
-        return self._leg.name
-
-    @property
-    def is_full_duplex(self) -> bool:
-        return self._leg.is_full_duplex
-
-    async def events(self) -> AsyncIterator[LegEvent]:
-        events = cast("AsyncGenerator[LegEvent, None]", self._leg.events())
-        async with contextlib.aclosing(events):
-            async for event in events:
-                if isinstance(event, CallerAudio):
-                    self._timeline.caller(event.pcm16, self._leg.heard_ms())
-                    self._recording.flush()
-                elif isinstance(event, PlaybackFinished):
-                    self._timeline.finished()
-                yield event
-
-    async def play(self, pcm16: bytes) -> None:
+    def queue(self, pcm16: bytes) -> None:
         self._timeline.queue(pcm16)
-        await self._leg.play(pcm16)
 
     def end_of_speech(self) -> None:
         self._timeline.end_of_speech()
-        self._leg.end_of_speech()
 
-    def stop(self) -> int:
-        heard_ms = self._leg.stop()
+    def stopped(self, heard_ms: int) -> None:
         self._timeline.stopped(heard_ms)
-        return heard_ms
 
-    def heard_ms(self) -> int:
-        return self._leg.heard_ms()
+    def finished(self) -> None:
+        self._timeline.finished()
 
-    def listen(self) -> None:
-        self._leg.listen()
+    def caller(self, pcm16: bytes, heard_ms: int) -> None:
+        self._timeline.caller(pcm16, heard_ms)
+        self._flush()
 
-    async def send_keys(self, keys: str) -> bool:
-        return await self._leg.send_keys(keys)
-
-    async def end(self) -> None:
-        await self._leg.end()
+    def _flush(self, *, is_last: bool = False) -> None:
+        """Hand what is ready to the writer, a second at a time; half of one waits."""
+        timeline = self._timeline
+        if self.is_lost:
+            timeline.take()
+        elif is_last:
+            self._store.put(self, timeline.take(), is_last=True)
+        elif timeline.num_ready_bytes >= _BYTES_PER_S + _HELD_BYTES:
+            self._store.put(self, timeline.take(_HELD_BYTES), is_last=False)
 
 
 @dataclass(slots=True)
@@ -159,6 +140,11 @@ class RecordingStore:
             options.max_queued_s
         )
         self._files: dict[Path, _OpenFile] = {}
+        self._encoder = (
+            None
+            if options.form == "wav"
+            else RecordingEncoder(options.data_dir, options.form)
+        )
         self._problem = ""
         self._looked_at_s = 0.0
         self._expire_at_s = 0.0
@@ -187,12 +173,13 @@ class RecordingStore:
     def running(self) -> Iterator[None]:
         """The writer's thread; on leaving, what is queued is written."""
         thread = threading.Thread(target=self._run, name="recordings")
-        thread.start()
-        try:
-            yield
-        finally:
-            self._parts.put(None)
-            thread.join()
+        with self._encoder.running() if self._encoder else contextlib.nullcontext():
+            thread.start()
+            try:
+                yield
+            finally:
+                self._parts.put(None)
+                thread.join()
 
     # --- the writer's thread ---
 
@@ -223,6 +210,8 @@ class RecordingStore:
                 self._look(recording)
         if is_last or recording.is_lost:
             self._close(path)
+            if self._encoder is not None:
+                self._encoder.finished(path)
 
     def _append(self, path: Path, pcm16: bytes) -> None:
         entry = self._files.get(path)
@@ -275,16 +264,14 @@ class RecordingStore:
 
     def _expire(self) -> None:
         now_s = time.monotonic()
-        if not self._options.days or now_s < self._expire_at_s:
+        if now_s < self._expire_at_s:
             return
         self._expire_at_s = now_s + self._options.expiry_interval_s
-        before_at = time.time() - self._options.days * 86_400
         num = 0
         try:
-            for path in self.folder.glob("*/*.wav"):
-                if path not in self._files and path.stat().st_mtime < before_at:
-                    path.unlink()
-                    num += 1
+            for path in self._too_many():
+                path.unlink(missing_ok=True)
+                num += 1
             for day in self.folder.glob("*/"):
                 with contextlib.suppress(OSError):  # not empty
                     day.rmdir()
@@ -292,6 +279,27 @@ class RecordingStore:
             self._note_problem(f"{self.folder}: {exc.strerror or exc}")
         if num:
             logger.info("recordings_expired", extra=fields(files=num))
+
+    def _too_many(self) -> Iterator[Path]:
+        """Those too old, and the oldest of those that take too much of the disk."""
+        options = self._options
+        known = []
+        for path in all_recordings(options.data_dir):
+            with contextlib.suppress(FileNotFoundError):  # it was just encoded
+                known.append((path.stat().st_mtime, path.stat().st_size, path))
+        known.sort()
+        before_at = time.time() - options.days * 86_400 if options.days else -math.inf
+        excess = 0.0
+        if options.max_disk_percent and known:
+            total = shutil.disk_usage(self.folder).total
+            excess = sum(size for _, size, _ in known)
+            excess -= total * options.max_disk_percent / 100
+        for modified_at, size, path in known:
+            if modified_at >= before_at and excess <= 0:
+                return
+            if path not in self._files:
+                excess -= size
+                yield path
 
     def _note_problem(self, problem: str) -> None:
         """Log a trouble when it begins, not at every call."""

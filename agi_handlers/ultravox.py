@@ -19,6 +19,7 @@ from agi_handlers.agi import commands
 from agi_handlers.agi.connection import AgiConnection
 from agi_handlers.agi.protocol import AgiRequest
 from agi_handlers.audio_leg.leg import AudioLeg, LegName
+from agi_handlers.audio_leg.tapped_leg import TappedLeg
 from agi_handlers.call_records import CallRecord, VicidialIds
 from agi_handlers.campaigns import DEFAULT_CAMPAIGN, Campaign
 from agi_handlers.conversation.call import Call, CallParts
@@ -34,8 +35,10 @@ from agi_handlers.errors import (
     AudioLegUnavailable,
     ChannelGone,
 )
+from agi_handlers.live_audio import LiveAudio
+from agi_handlers.live_calls import LiveCall
 from agi_handlers.phone import Phone
-from agi_handlers.recording import RecordedLeg, RecordingStore
+from agi_handlers.recording import Recording
 from agi_handlers.records.rows import CallRow
 from agi_handlers.vicidial.call_control import VicidialCall
 from agi_handlers.vicidial.endings import for_dialplan
@@ -239,8 +242,9 @@ async def hold(
         leg = await stack.enter_async_context(
             phone.legs.open_leg(agi, media=media, call_id=uuid.UUID(record.call_id))
         )
-        if phone.recordings is not None and phone.is_recorded(campaign):
-            leg = _recorded(phone.recordings, leg, record, stack)
+        recording = _recording(phone, campaign, leg, record, stack)
+        audio = LiveAudio(is_full_duplex=leg.is_full_duplex)
+        leg = TappedLeg(leg, [audio] if recording is None else [audio, recording])
         ear = CallerEar(
             phone.detector,
             phone.endpointing_options(is_full_duplex=leg.is_full_duplex),
@@ -261,7 +265,8 @@ async def hold(
             notes=CallNotes(record.call_id, record.sink),
         )
         call = Call(parts, TurnTaking(phone.turn_taking_options(campaign)))
-        with call_context(leg=leg.name), phone.talking(call):
+        live = LiveCall(call, record, campaign, audio, leg.name, recording)
+        with call_context(leg=leg.name), phone.talking(call), phone.live.known(live):
             logger.info("call_answered")
             record.answered(leg.name)
             outcome = await call.run()
@@ -274,15 +279,22 @@ async def hold(
             return outcome
 
 
-def _recorded(
-    recordings: RecordingStore, leg: AudioLeg, record: CallRecord, stack: AsyncExitStack
-) -> AudioLeg:
-    recording = recordings.begin(record.call_id, is_full_duplex=leg.is_full_duplex)
-    if recording is None:
-        return leg
-    stack.callback(recording.close)
-    record.recorded(recording.name)
-    return RecordedLeg(leg, recording)
+def _recording(
+    phone: Phone,
+    campaign: Campaign,
+    leg: AudioLeg,
+    record: CallRecord,
+    stack: AsyncExitStack,
+) -> Recording | None:
+    if phone.recordings is None or not phone.is_recorded(campaign):
+        return None
+    recording = phone.recordings.begin(
+        record.call_id, is_full_duplex=leg.is_full_duplex
+    )
+    if recording is not None:
+        stack.callback(recording.close)
+        record.recorded(recording.name)
+    return recording
 
 
 def _longest_s(phone: Phone, campaign: Campaign) -> float:

@@ -19,6 +19,14 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
+from model.control_link import ControlLink
+from model.control_messages import (
+    MAX_SAY_CHARS,
+    CallState,
+    ControlRefused,
+    Do,
+    Listener,
+)
 from model.errors import SpeechError, SpeechOverloaded, SpeechUnavailable
 from model.failover import FailoverSession
 from model.heartbeat import Heartbeat, HeartbeatSender
@@ -46,9 +54,15 @@ from model.speech import SessionOptions, SpeechStatus
 from telemetry import fields
 
 __all__ = [
+    "MAX_SAY_CHARS",
+    "CallState",
+    "ControlLink",
+    "ControlRefused",
+    "Do",
     "FailoverSession",
     "Heartbeat",
     "HeartbeatSender",
+    "Listener",
     "RemoteSpeechService",
     "SpeechClientOptions",
     "tls_context",

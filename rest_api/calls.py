@@ -8,13 +8,13 @@ phone half's host (`python -m tools.export_calls`).
 
 from __future__ import annotations
 
-import wave
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
+import soundfile
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
@@ -27,11 +27,11 @@ from agi_handlers.records.archive import (
     RecordsUnreadable,
     SearchTooSlow,
 )
+from agi_handlers.records.recording_files import MEDIA_TYPES, recording_files
 from rest_api.errors import RequestRefused, error_response
 
 # Everything here is somebody's conversation: no cache may keep it.
 _PRIVATE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_RECORDINGS: Final = "recordings"
 _MAX_BUCKETS: Final = 1000
 _READ_FRAMES: Final = 1 << 20
 CallStatus = Literal[
@@ -49,11 +49,7 @@ class CallFiles:
 
     def recording(self, name: str) -> Path | None:
         """The file of a recording a record names; None: none was made, or expired."""
-        if not name:
-            return None
-        folder = (self._data_dir / _RECORDINGS).resolve()
-        path = (self._data_dir / name).resolve()
-        return path if path.is_relative_to(folder) and path.is_file() else None
+        return next(recording_files(self._data_dir, name), None)
 
 
 def _no_store(response: Response) -> None:
@@ -165,11 +161,11 @@ def one_call(files: Files, call_id: str) -> dict[str, Any]:
 
 @router.get("/{call_id}/recording", response_class=FileResponse)
 def recording(files: Files, call_id: str) -> FileResponse:
-    """The recording: WAV, 8 kHz, caller left, bot right.  Ranges are served."""
+    """The recording: WAV, FLAC or Opus, caller left, bot right.  Ranges are served."""
     path = _recording(files, call_id)
     return FileResponse(
         path,
-        media_type="audio/wav",
+        media_type=MEDIA_TYPES[path.suffix],
         filename=path.name,
         content_disposition_type="inline",
         headers=_PRIVATE,
@@ -184,30 +180,27 @@ def waveform(
     path = _recording(files, call_id)
     try:
         return _data(**peaks(path, points))
-    except (wave.Error, EOFError, OSError) as exc:
+    except (soundfile.SoundFileError, OSError) as exc:
         raise RequestRefused(
             HTTPStatus.SERVICE_UNAVAILABLE, f"the recording is unreadable: {exc}"
         ) from exc
 
 
 def peaks(path: Path, points: int) -> dict[str, Any]:
-    """The waveform of a stereo pcm16 WAV.
+    """The waveform of a stereo recording.
 
     Raises:
-        wave.Error, EOFError, OSError: not readable as one.
+        soundfile.SoundFileError, OSError: not readable as one.
     """
-    with wave.open(str(path)) as file:
-        num_frames, rate_hz = file.getnframes(), file.getframerate()
-        if file.getnchannels() != 2 or file.getsampwidth() != 2:
-            raise wave.Error("not stereo pcm16")
+    with soundfile.SoundFile(path) as file:
+        num_frames, rate_hz = file.frames, file.samplerate
         found = np.zeros((points, 2), dtype=np.int32)
         at = 0
-        while at < num_frames:
-            block = np.frombuffer(file.readframes(_READ_FRAMES), dtype="<i2")
-            frames = np.abs(block.reshape(-1, 2).astype(np.int32))
-            if not len(frames):
-                break
-            where = (np.arange(at, at + len(frames)) * points) // num_frames
+        for block in file.blocks(_READ_FRAMES, dtype="int16", always_2d=True):
+            if block.shape[1] != 2:
+                raise OSError("it has not two channels")
+            frames = np.abs(block.astype(np.int32))
+            where = (np.arange(at, at + len(frames)) * points) // max(1, num_frames)
             np.maximum.at(found, np.minimum(where, points - 1), frames)
             at += len(frames)
     shares = np.round(found / 32768.0, 3)

@@ -19,6 +19,7 @@ from agi_handlers.call_records import records_path
 from agi_handlers.errors import TelephonyError
 from agi_handlers.records.caller_key import load_caller_key
 from agi_handlers.records.database import RecordsDatabase
+from agi_handlers.records.recording_files import recording_files
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,8 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _forget(
     database: RecordsDatabase, data_dir: Path, key: str, *, is_real: bool
 ) -> int:
-    recordings = [data_dir / name for name in database.recordings_of(key)]
-    there = [path for path in recordings if path.is_file()]
+    there = [
+        path
+        for name in database.recordings_of(key)
+        for path in recording_files(data_dir, name)
+    ]
     calls = database.count(key)
     if not is_real:
         print(f"{calls} calls, {len(there)} recordings; --delete deletes them")

@@ -35,6 +35,7 @@ from agi_handlers.conversation.call_notes import CallNotes
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.turn_actions import (
     Action,
+    CallPhase,
     ConfirmTransfer,
     Finish,
     Forget,
@@ -44,6 +45,7 @@ from agi_handlers.conversation.turn_actions import (
     RecordOptOut,
     Release,
     Say,
+    SayWords,
     Settle,
     StopPlayback,
     Think,
@@ -159,6 +161,13 @@ class Call:
         self._speech_started_s = 0.0
         self.num_turns = 0
         self.num_barge_ins = 0
+        self.last_response_ms: int | None = None
+        """From the end of the caller's words to the last reply's first sound."""
+
+    @property
+    def phase(self) -> CallPhase:
+        """What it is at now."""
+        return self._machine.phase
 
     async def run(self) -> CallOutcome:
         """Hold the conversation until it ends, whatever ends it."""
@@ -185,6 +194,31 @@ class Call:
     def shut_down(self) -> None:
         """The service ends: hand the caller over now."""
         self._act(self._machine.on_shutdown(self._now_ms()))
+
+    # --- what operators do; True: it is being done ---
+
+    def say_for_operator(self, text: str) -> bool:
+        """Have the bot say something, now."""
+        machine = self._machine
+        return self._do(
+            machine.on_operator_says(self._now_ms(), text, self._heard_ms())
+        )
+
+    def transfer_for_operator(self, target: str) -> bool:
+        """Hand the caller on; `target` as a model would name it, empty: to people."""
+        return self._do(self._machine.on_operator_transfers(self._now_ms(), target))
+
+    def hang_up_for_operator(self) -> bool:
+        """End the call."""
+        return self._do(self._machine.on_operator_hangs_up(self._now_ms()))
+
+    def note_operator(self, name: str, detail: str) -> None:
+        """Put it into the call's record."""
+        self._parts.notes.happened(self._now_ms(), "operator", name, detail)
+
+    def _do(self, actions: Sequence[Action]) -> bool:
+        self._act(actions)
+        return bool(actions)
 
     # --- hearing ---
 
@@ -280,6 +314,11 @@ class Call:
                     events = self._parts.session.say(turn, text)
                     self._start(turn, events, is_reply=False)
                     self._release_phrase(self._speaking[turn])
+                case SayWords(turn, text):
+                    self._parts.notes.phrase(turn, self._now_ms(), "operator", text)
+                    events = self._parts.session.say(turn, text)
+                    self._start(turn, events, is_reply=False)
+                    self._speaking[turn].released.set()
                 case Release(turn):
                     speaking = self._speaking[turn]
                     speaking.speech_ended_s = speech_ended_s
@@ -544,6 +583,7 @@ class Call:
         if speaking.speech_ended_s is None:
             return
         delay_s = self._loop.time() - speaking.speech_ended_s
+        self.last_response_ms = round(delay_s * 1000)
         RESPONSE_DELAY.observe(delay_s)
         logger.info(
             "reply_started",

@@ -13,6 +13,7 @@ PhraseName: TypeAlias = Literal[
     "transferring", "opted_out", "nobody_free", "callback_noted", "callback_unclear",
     "closed",
 ]  # fmt: skip
+CallPhase: TypeAlias = Literal["listening", "hearing", "thinking", "speaking", "ending"]
 PromptName: TypeAlias = Literal["one_moment", "technical_trouble"]
 
 
@@ -87,6 +88,14 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
+class SayWords:
+    """Speak what an operator wants said."""
+
+    turn: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlayPrompt:
     """Play a recorded prompt: needs neither model nor synthesiser."""
 
@@ -130,6 +139,7 @@ Action: TypeAlias = (
     | Forget
     | Settle
     | Say
+    | SayWords
     | PlayPrompt
     | StopPlayback
     | Listen

@@ -22,6 +22,7 @@ from typing import Literal
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.turn_actions import (
     Action,
+    CallPhase,
     ConfirmTransfer,
     Finish,
     Forget,
@@ -31,6 +32,7 @@ from agi_handlers.conversation.turn_actions import (
     RecordOptOut,
     Release,
     Say,
+    SayWords,
     Settle,
     StopPlayback,
     Think,
@@ -100,6 +102,18 @@ class TurnTaking:
     @property
     def is_finished(self) -> bool:
         return self._is_finished
+
+    @property
+    def phase(self) -> CallPhase:
+        """What the call is at, for people who watch."""
+        speech = self._speech
+        if self._is_ending:
+            return "ending"
+        if speech is not None and speech.has_audio:
+            return "speaking"
+        if self._is_caller_speaking:
+            return "hearing"
+        return "listening" if speech is None else "thinking"
 
     def deadline_ms(self) -> int | None:
         """When `on_tick` must be called next; None: nothing is being waited for."""
@@ -393,6 +407,32 @@ class TurnTaking:
         if self._is_finished:
             return []
         return [StopPlayback(), *self._finish(CallOutcome("failed", "shutdown"))]
+
+    def on_operator_says(self, at_ms: int, text: str, heard_ms: int) -> list[Action]:
+        """Somebody at the console has the bot say something; nothing: not now."""
+        speech = self._speech
+        if self._is_ending or (speech is not None and speech.is_protected):
+            return []
+        has_audio = speech is not None and speech.has_audio
+        actions = self._interrupt(speech, heard_ms) if speech and has_audio else (
+            self._drop_speech()
+        )  # fmt: skip
+        turn = self._next_turn()
+        self._new_speech(_Speech(turn, "phrase", released_ms=at_ms))
+        return [*actions, SayWords(turn, text)]
+
+    def on_operator_transfers(self, at_ms: int, target: str) -> list[Action]:
+        """Somebody at the console hands the caller on; nothing: it ends already."""
+        return [] if self._is_ending else self._transfer(target, "operator", at_ms)
+
+    def on_operator_hangs_up(self, at_ms: int) -> list[Action]:
+        """Somebody at the console ends the call, without a word."""
+        if self._is_finished:
+            return []
+        return [
+            StopPlayback(),
+            *self._finish(CallOutcome("completed", "operator_hung_up")),
+        ]
 
     # --- the moves ---
 

@@ -28,6 +28,17 @@ class StereoTimeline:
         self._counted_ms = 0  # of the current speech
         self._ends_at_bytes: int | None = None  # of the queue: the end of the speech
         self._ready = bytearray()
+        self.is_muted = False
+        """What comes onto the axis is silence, both sides; time goes on."""
+
+    def skip(self, heard_ms: int) -> None:
+        """So much of what is queued was heard before the axis begins."""
+        self._advance(heard_ms)
+        self._heard.clear()
+
+    def mute_ready(self) -> None:
+        """Silence what is ready and was not taken yet."""
+        self._ready[:] = bytes(len(self._ready))
 
     def queue(self, pcm16: bytes) -> None:
         """The bot's next speech is given to the leg."""
@@ -69,10 +80,11 @@ class StereoTimeline:
         self._emit(b"", bytes(self._heard))
         self._heard.clear()
 
-    def take(self) -> bytes:
-        """Interleaved pcm16, left right, that is ready."""
-        ready = bytes(self._ready)
-        self._ready.clear()
+    def take(self, keep_bytes: int = 0) -> bytes:
+        """Interleaved pcm16, left right, that is ready, but for the last of it."""
+        end = max(0, len(self._ready) - keep_bytes)
+        ready = bytes(self._ready[:end])
+        del self._ready[:end]
         return ready
 
     @property
@@ -105,6 +117,8 @@ class StereoTimeline:
         if not num_samples:
             return
         both = np.zeros((num_samples, 2), dtype="<i2")
+        if self.is_muted:
+            caller = bot = b""
         for channel, pcm16 in enumerate((caller, bot)):
             samples = np.frombuffer(pcm16[: len(pcm16) // 2 * 2], dtype="<i2")
             both[: samples.size, channel] = samples

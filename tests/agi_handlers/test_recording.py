@@ -5,19 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import shutil
 import time
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
+import soundfile
 
+from agi_handlers.audio_leg.tapped_leg import TappedLeg
 from agi_handlers.campaigns import Campaign
 from agi_handlers.conversation.call import Call, CallParts
 from agi_handlers.conversation.turn_taking import TurnTaking
-from agi_handlers.recording import RecordedLeg, RecordingOptions, RecordingStore
+from agi_handlers.recording import RecordingOptions, RecordingStore
+from agi_handlers.records.recording_files import recording_files
 from model.audio.prompts import Prompt
 from tests.fakes.call_parts import (
     Answer,
@@ -30,6 +35,8 @@ from tests.fakes.clock import run_in_virtual_time
 from tests.fakes.ear import loudness_ear
 
 SECOND = bytes(8000 * 2)
+HALF = bytes(8000)
+LOUD = b"\x00\x20" * 8000
 
 
 @contextmanager
@@ -56,7 +63,7 @@ def test_a_conversation_is_recorded_with_both_sides(data_dir: Path) -> None:
         assert recording is not None
         leg = ScriptedLeg([Speaks(2.0, 3.0), Speaks(5.0, 6.0), HangsUp(9.0)])
         parts = CallParts(
-            leg=RecordedLeg(leg, recording),
+            leg=TappedLeg(leg, [recording]),
             ear=loudness_ear(),
             session=ScriptedSession([Answer(speech_s=10.0)]),
             phrases=Campaign().phrases.as_mapping(),
@@ -86,8 +93,7 @@ def test_file_is_whole_after_every_write(data_dir: Path) -> None:
     with store(data_dir) as keeper:
         recording = keeper.begin("c-1", is_full_duplex=True)
         assert recording is not None
-        recording.timeline.caller(SECOND, 0)
-        recording.flush()
+        recording.caller(SECOND + HALF, 0)
         path = data_dir / recording.name
         deadline = time.monotonic() + 20
         while not path.exists() or path.stat().st_size < 32_044:
@@ -120,8 +126,7 @@ def test_disk_error_ends_the_recording_and_is_said_once(
         for _ in range(3):
             for recording in recordings:
                 assert recording is not None
-                recording.timeline.caller(SECOND, 0)
-                recording.flush()
+                recording.caller(SECOND, 0)
         for recording in recordings:
             assert recording is not None
             recording.close()
@@ -133,10 +138,9 @@ def test_recording_that_could_not_begin_leaves_no_empty_file(data_dir: Path) -> 
         recording = keeper.begin("c-1", is_full_duplex=True)
         assert recording is not None
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        recording.timeline.caller(SECOND, 0)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
         try:
-            recording.flush()
+            recording.caller(SECOND, 0)
             recording.close()
             deadline = time.monotonic() + 20
             while not recording.is_lost:
@@ -157,8 +161,7 @@ def test_slow_disk_ends_recordings_and_holds_up_nothing(
     recording = keeper.begin("c-1", is_full_duplex=True)
     assert recording is not None
     for _ in range(5):
-        recording.timeline.caller(SECOND, 0)
-        recording.flush()
+        recording.caller(SECOND, 0)
     assert recording.is_lost
     assert _messages(caplog) == ["not_recording"]
 
@@ -178,3 +181,101 @@ def test_old_recordings_expire_and_empty_days_with_them(
         pass
     assert new.exists()
     assert not old.parent.exists()
+
+
+def _loud_seconds(path: Path) -> list[float]:
+    """Where the caller's side is not silent, by the second."""
+    samples, rate_hz = soundfile.read(path, dtype="int16")
+    seconds = np.abs(samples[:, 0]).reshape(-1, rate_hz).max(axis=1)
+    return [float(n) for n in np.flatnonzero(seconds > 1000)]
+
+
+def test_pause_leaves_silence_of_the_same_length_from_a_moment_before(
+    data_dir: Path,
+) -> None:
+    with store(data_dir) as keeper:
+        recording = keeper.begin("c-1", is_full_duplex=True)
+        assert recording is not None
+        recording.caller(LOUD + SECOND, 0)
+        recording.caller(LOUD[:8000], 0)  # the tone that was reported as a key
+        recording.pause()
+        recording.queue(LOUD)
+        recording.caller(LOUD + HALF, 1000)
+        recording.stopped(1000)
+        recording.pause(is_paused=False)
+        recording.caller(LOUD, 0)
+        recording.close()
+    assert _wave(data_dir / recording.name) == (2, 8000, 5 * 8000)
+    assert _loud_seconds(data_dir / recording.name) == [0.0, 4.0]
+
+
+@pytest.mark.parametrize("form", ["flac", "opus"])
+def test_finished_recording_becomes_smaller_and_stays_itself(
+    data_dir: Path, form: Literal["flac", "opus"]
+) -> None:
+    with store(data_dir, form=form) as keeper:
+        recording = keeper.begin("c-1", is_full_duplex=True)
+        assert recording is not None
+        recording.caller(LOUD + SECOND + LOUD, 0)
+        recording.close()
+        deadline = time.monotonic() + 20
+        while recording.path.exists() or not recording.path.parent.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    (path,) = recording_files(data_dir, recording.name)
+    assert path.suffix == f".{form}"
+    assert path.stat().st_mode & 0o077 == 0
+    assert soundfile.info(path).frames == 3 * 8000
+    if form == "flac":
+        assert _loud_seconds(path) == [0.0, 2.0]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_recording_a_killed_process_left_is_encoded_at_the_next_start(
+    data_dir: Path,
+) -> None:
+    with store(data_dir) as keeper:
+        recording = keeper.begin("c-1", is_full_duplex=True)
+        assert recording is not None
+        recording.caller(LOUD, 0)
+        recording.close()
+    hours_ago = time.time() - 7200
+    os.utime(recording.path, (hours_ago, hours_ago))
+    with store(data_dir, form="flac"):
+        deadline = time.monotonic() + 20
+        while recording.path.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    (path,) = recording_files(data_dir, recording.name)
+    assert path.stat().st_mtime == pytest.approx(hours_ago, abs=1)
+
+
+def test_unreadable_recording_stays_as_it_is_and_is_told(
+    data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = data_dir / "recordings/2020-01-01/x.wav"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"RIFF, but no more")
+    os.utime(path, (0, time.time() - 7200))
+    with store(data_dir, form="flac", days=0):
+        deadline = time.monotonic() + 20
+        while "recording_not_encoded" not in _messages(caplog):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert [file.name for file in path.parent.iterdir()] == ["x.wav"]
+
+
+def test_the_oldest_go_when_recordings_take_too_much_of_the_disk(
+    data_dir: Path,
+) -> None:
+    folder = data_dir / "recordings/2020-01-01"
+    folder.mkdir(parents=True)
+    now_at = time.time()
+    for age, suffix in enumerate((".wav", ".flac", ".opus")):
+        path = folder / f"c{suffix}"
+        path.write_bytes(bytes(1 << 20))
+        os.utime(path, (0, now_at - age))
+    one_percent = (1 << 20) * 100 / shutil.disk_usage(folder).total
+    with store(data_dir, max_disk_percent=2.5 * one_percent):
+        pass
+    assert sorted(file.name for file in folder.iterdir()) == ["c.flac", "c.wav"]
