@@ -12,9 +12,10 @@ Runs ruff, ruff format, mypy --strict and pytest; fails if one of them fails.
   --fast            leave out what is marked slow or asterisk (under three minutes)
   PYTEST-OPTION...  handed to pytest, e.g. tests/model -k resample -x
 
-The full run places real calls through Asterisk 16 and 22, which it unpacks into
-build/ from Debian's packages (no root; about 160 MB to fetch, once). Where that
-cannot be done those tests are skipped with the reason; with CI=true they fail.
+The full run places real calls through Asterisk 16 and 22 and asks a real llama.cpp
+server, which it unpacks into build/ from Debian's packages (no root; about 180 MB to
+fetch, once). Where that cannot be done those tests are skipped with the reason; with
+CI=true they fail.
 
 .venv is prepared by ./start_server.sh --setup and gets requirements-dev.txt on
 top, again only when one of the files changed. If Python or its venv module is

@@ -162,7 +162,10 @@ async def chat_completions(
     stream = complete(engine, messages, _sampling(body), request.state.request_id)
     answer = _Answer(engine.description.model_name)
     if body.stream:
-        events = _events(stream, answer, with_usage=body.stream_options.include_usage)
+        # What fails before the first token is still an HTTP status.
+        first = await until_disconnected(request, _first(stream), REPLY_TIMEOUT_S)
+        with_usage = body.stream_options.include_usage
+        events = _events(stream, first, answer, with_usage=with_usage)
         return EventStream(events, REPLY_TIMEOUT_S)
     text = await until_disconnected(request, _whole(stream), REPLY_TIMEOUT_S)
     return JSONResponse(answer.whole(text, stream))
@@ -214,12 +217,22 @@ async def _whole(stream: TokenStream) -> str:
         return "".join([chunk.text async for chunk in stream])
 
 
+async def _first(stream: TokenStream) -> str:
+    """The first piece of text; empty when the reply is."""
+    async for chunk in stream:
+        if chunk.text:
+            return chunk.text
+    return ""
+
+
 async def _events(
-    stream: TokenStream, answer: _Answer, *, with_usage: bool
+    stream: TokenStream, first: str, answer: _Answer, *, with_usage: bool
 ) -> AsyncGenerator[str]:
     """Server-sent events; closing them, as when the client leaves, cancels."""
     async with stream:
         yield answer.event({"role": "assistant", "content": ""})
+        if first:
+            yield answer.event({"content": first})
         try:
             async for chunk in stream:
                 if chunk.text:
@@ -274,7 +287,7 @@ class _Answer:
 
 def _usage(usage: Usage | None) -> dict[str, Any] | None:
     if usage is None:
-        return None  # a stop string ended the reply before the engine did
+        return None  # a server elsewhere did not say
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,

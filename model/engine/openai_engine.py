@@ -1,8 +1,9 @@
 """An engine on other machines: OpenAI-compatible servers with audio input.
 
 vLLM and llama.cpp's llama-server are such servers.  Each request brings the whole
-dialogue, its audio included; the servers keep what they can of it.  Several addresses
-are used in turn, and one that fails before it has said anything is passed over.
+dialogue, its audio included; the servers keep what they can of it.  Of several
+addresses the least busy is asked, and one that fails before it has said anything is
+passed over.
 
 What these servers do not tell: how sure the model is that the caller's turn is over.
 """
@@ -10,7 +11,6 @@ What these servers do not tell: how sure the model is that the caller's turn is 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ from typing import Final, Self
 import httpx
 
 from model.engine.interface import EngineDescription, EngineLoad
+from model.engine.openai_servers import ModelServer, ModelServers
 from model.engine.openai_wire import (
     ClipTexts,
     StreamPart,
     error_of,
-    models_in,
     request_body,
     stream_part,
 )
@@ -51,7 +51,6 @@ from telemetry import fields
 logger = logging.getLogger(__name__)
 
 _COMPLETIONS: Final = "/v1/chat/completions"
-_MODELS: Final = "/v1/models"
 _MAX_TOKEN_CHARS: Final = 32  # tokens of today's vocabularies are rarely longer
 _MAX_LINE_BYTES: Final = 1 << 20  # an event holds a few words
 
@@ -74,6 +73,8 @@ class OpenAiOptions:
     """llama-server encodes clips one after the other, in a queue we cannot see."""
     chunk_timeout_s: float = 10.0
     """Within a stream: a clip being encoded for another holds up all the others."""
+    probe_interval_s: float = 5.0
+    """How often every server is looked at."""
 
 
 class OpenAiEngine:
@@ -83,9 +84,16 @@ class OpenAiEngine:
         self._options = options
         self._chat = PlainChat()
         self._clips = ClipTexts()
-        self._model = options.model
-        self._servers: list[httpx.AsyncClient] = []
-        self._turn = itertools.count()
+        self._servers = ModelServers(
+            options.urls,
+            api_key=options.api_key,
+            model=options.model,
+            max_requests=options.max_requests,
+            connect_timeout_s=options.connect_timeout_s,
+            read_timeout_s=options.chunk_timeout_s,
+            probe_interval_s=options.probe_interval_s,
+        )
+        self._is_running = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._sessions: list[Session] = []
 
@@ -94,7 +102,7 @@ class OpenAiEngine:
         """What the servers say of themselves, which is little."""
         return EngineDescription(
             engine="openai",
-            model_name=self._model,
+            model_name=self._servers.model,
             weights_kind="remote",
             device=", ".join(self._options.urls),
             dtype="",
@@ -108,33 +116,20 @@ class OpenAiEngine:
         Raises:
             SpeechUnavailable: none answers, or none has the model.
         """
-        key = self._options.api_key
-        self._servers = [
-            httpx.AsyncClient(
-                base_url=url.rstrip("/").removesuffix("/v1"),
-                headers={"Authorization": f"Bearer {key}"} if key else {},
-                timeout=httpx.Timeout(
-                    self._options.chunk_timeout_s,
-                    connect=self._options.connect_timeout_s,
-                ),
-                limits=httpx.Limits(max_connections=self._options.max_requests),
-            )
-            for url in self._options.urls
-        ]
-        try:
-            await self._find_model()
-        except BaseException:
-            await self._close_servers()
-            raise
+        if self._is_running:
+            raise RuntimeError("the engine is running already")
+        await self._servers.start()
+        self._is_running = True
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        self._is_running = False
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await self._close_servers()
+        await self._servers.aclose()
 
     def new_dialogue(
         self, instructions: str | None = None, *, today: date | None = None
@@ -156,7 +151,7 @@ class OpenAiEngine:
             ContextTooLong: more clips than a prompt may have.
             SpeechUnavailable: outside `async with`.
         """
-        if not self._servers:
+        if not self._is_running:
             raise SpeechUnavailable("the engine is not running")
         if len(self._tasks) >= self._options.max_requests:
             raise EngineOverloaded(f"{len(self._tasks)} requests are under way")
@@ -189,7 +184,7 @@ class OpenAiEngine:
         Raises:
             SpeechUnavailable: none is.
         """
-        await self._find_model()
+        await self._servers.check()
 
     def memory(self) -> dict[str, int]:
         """None of it is here."""
@@ -205,65 +200,48 @@ class OpenAiEngine:
             num_sessions=sum(not session.closed for session in self._sessions),
         )
 
-    async def _find_model(self) -> None:
-        problems = []
-        for server in self._servers:
-            try:
-                answer = await server.get(_MODELS)
-                if answer.is_error:
-                    raise error_of(answer.status_code, answer.text)
-                names = models_in(answer.json())
-            except (httpx.HTTPError, ValueError, SpeechError) as exc:
-                problems.append(f"{server.base_url}: {exc or type(exc).__name__}")
-                continue
-            if not self._options.model:
-                self._model = names[0]
-            elif self._options.model not in names:
-                problems.append(f"{server.base_url}: has {', '.join(names)}")
-                continue
-            return
-        raise SpeechUnavailable("no model server: " + "; ".join(problems))
-
-    async def _close_servers(self) -> None:
-        servers, self._servers = self._servers, []
-        for server in servers:
-            await server.aclose()
-
     async def _run(self, request: GenerationRequest, stream: TokenStream) -> None:
         """One request, at the first server that begins to answer."""
         reply = _Reply(stream, perf_counter(), request.max_new_tokens)
-        body = await asyncio.to_thread(request_body, request, self._model, self._clips)
-        first = next(self._turn)
+        body = await asyncio.to_thread(request_body, request, self._clips)
         error: SpeechError = SpeechUnavailable("no model server")
-        for offset in range(len(self._servers)):
-            server = self._servers[(first + offset) % len(self._servers)]
+        for server in self._servers.in_order(request.session):
             try:
-                await self._ask(server, body, reply)
+                with server.request():
+                    await self._ask(server, request.session, body, reply)
                 return
             except httpx.HTTPError as exc:
                 reason = f"{type(exc).__name__} {exc}".strip()
-                error = SpeechUnavailable(f"{server.base_url}: {reason}")
+                error = SpeechUnavailable(f"{server.url}: {reason}")
             except TimeoutError:
-                error = SpeechUnavailable(f"{server.base_url}: no token in time")
+                error = SpeechUnavailable(f"{server.url}: no token in time")
             except SpeechError as exc:
                 error = exc
+            if isinstance(error, SpeechUnavailable):
+                self._servers.note_failure(server, str(error))
             if reply.has_begun or not error.retryable:
                 break
             logger.warning(
-                "model_server_failed",
-                extra=fields(url=str(server.base_url), reason=str(error)),
+                "model_server_failed", extra=fields(url=server.url, reason=str(error))
             )
         stream.deliver(Delivery(error=error))
 
     async def _ask(
-        self, server: httpx.AsyncClient, body: dict[str, object], reply: _Reply
+        self,
+        server: ModelServer,
+        session: Session | None,
+        body: dict[str, object],
+        reply: _Reply,
     ) -> None:
         """Raises httpx.HTTPError, TimeoutError, SpeechError: this server failed."""
         async with asyncio.timeout(self._options.first_token_timeout_s) as patience:
-            async with server.stream("POST", _COMPLETIONS, json=body) as answer:
+            asked = {**body, "model": server.model}
+            stream = server.http.stream("POST", _COMPLETIONS, json=asked)
+            async with stream as answer:
                 if answer.is_error:
                     text = (await answer.aread()).decode(errors="replace")
                     raise error_of(answer.status_code, text)
+                self._servers.note_success(server, session)
                 async for line in _lines(answer):
                     part = stream_part(line)
                     if part is None:

@@ -69,12 +69,9 @@ class ClipTexts:
         return made
 
 
-def request_body(
-    request: GenerationRequest, model: str, clips: ClipTexts
-) -> dict[str, Any]:
-    """The JSON of a streamed chat completion."""
+def request_body(request: GenerationRequest, clips: ClipTexts) -> dict[str, Any]:
+    """The JSON of a streamed chat completion, but for the model's name."""
     body: dict[str, Any] = {
-        "model": model,
         "messages": [_message(message, clips) for message in request.prompt.messages],
         "max_tokens": request.max_new_tokens,
         # always said: llama.cpp samples at 0.8 when it isn't
@@ -124,7 +121,7 @@ def stream_part(line: str) -> StreamPart | None:
     if not isinstance(event, dict):
         raise GenerationFailed("the model server sent an event that isn't an object")
     if event.get("error"):
-        raise GenerationFailed(f"the model server: {_reason(event)}")
+        raise _error_in_stream(_reason(event))
     choice = _first(event.get("choices"))
     usage = event.get("usage") or {}
     details = usage.get("prompt_tokens_details") or {}
@@ -135,6 +132,14 @@ def stream_part(line: str) -> StreamPart | None:
         cached_tokens=details.get("cached_tokens") or 0,
         completion_tokens=usage.get("completion_tokens"),
     )
+
+
+def _error_in_stream(reason: str) -> SpeechError:
+    """A failure after the answer's head said 200: there is only its wording."""
+    said = f"the model server: {reason}"
+    if any(words in reason.lower() for words in _CONTEXT_WORDS):
+        return ContextTooLong(said, num_tokens=0, limit_tokens=0)
+    return GenerationFailed(said)
 
 
 def error_of(status: int, body: str) -> SpeechError:
@@ -157,19 +162,30 @@ def error_of(status: int, body: str) -> SpeechError:
     return GenerationFailed(said)
 
 
-def models_in(answer: Any) -> list[str]:
-    """The names in an answer of `/v1/models`.
+def model_named(answer: Any, wanted: str) -> str:
+    """The model in an answer of `/v1/models`; the first if none is wanted by name.
+
+    llama.cpp lists what a model takes: one without ears is refused here, not when the
+    first caller speaks.
 
     Raises:
-        SpeechUnavailable: it is something else.
+        SpeechUnavailable: it has no such model, the model takes no audio, or the
+            answer is something else.
     """
     try:
-        names = [str(entry["id"]) for entry in answer["data"]]
+        models = {str(entry["id"]): entry for entry in answer["data"]}
     except (KeyError, TypeError) as exc:
         raise SpeechUnavailable("/v1/models is not a list of models") from exc
-    if not names:
+    if not models:
         raise SpeechUnavailable("the model server has no model")
-    return names
+    name = wanted or next(iter(models))
+    if name not in models:
+        raise SpeechUnavailable(f"has {', '.join(models)}")
+    about = models[name].get("architecture")
+    takes = about.get("input_modalities") if isinstance(about, dict) else None
+    if isinstance(takes, list) and "audio" not in takes:
+        raise SpeechUnavailable(f"{name} takes no audio (llama-server: --mmproj)")
+    return name
 
 
 def _first(choices: Any) -> dict[str, Any]:

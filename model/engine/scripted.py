@@ -153,6 +153,7 @@ class ScriptedEngine:
         stream.deliver(
             Delivery(
                 end_of_turn_probability=self._options.end_of_turn_probability,
+                usage=_usage(request, 0),
                 timings=_timings(first_token_ms, began),
             )
         )
@@ -166,12 +167,7 @@ class ScriptedEngine:
         stream.deliver(
             Delivery(
                 finish_reason="stop" if len(words) <= limit else "length",
-                usage=Usage(
-                    prompt_tokens=len(request.prompt),
-                    cached_tokens=0,
-                    audio_tokens=request.prompt.num_audio_tokens,
-                    completion_tokens=num_tokens,
-                ),
+                usage=_usage(request, num_tokens),
                 timings=_timings(first_token_ms, began),
             )
         )
@@ -187,6 +183,15 @@ class ScriptedEngine:
             return f"You said: {last.text}"
         seconds = sum(clip.duration_s for clip in last.clips)
         return f"I heard you speak for {seconds:.1f} seconds."
+
+
+def _usage(request: GenerationRequest, num_tokens: int) -> Usage:
+    return Usage(
+        prompt_tokens=len(request.prompt),
+        cached_tokens=0,
+        audio_tokens=request.prompt.num_audio_tokens,
+        completion_tokens=num_tokens,
+    )
 
 
 def _timings(first_token_ms: float, began: float) -> Timings:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from model.engine.detokenizer import Detokenizer
@@ -155,6 +155,7 @@ class TokenStream:
                 self.finish_reason = delivery.finish_reason
             if self._detokenizer.stopped:
                 self.finish_reason = "stop"
+                self._count_what_is_left()
                 break
         if self.finish_reason is not None:
             self._close()
@@ -175,6 +176,12 @@ class TokenStream:
             self.end_of_turn_probability = delivery.end_of_turn_probability
         self.usage = delivery.usage or self.usage
         self.timings = delivery.timings or self.timings
+
+    def _count_what_is_left(self) -> None:
+        """After a stop string: the engine may have gone on for a token or two."""
+        if self.usage is not None:
+            num_tokens = len(self.token_ids)
+            self.usage = replace(self.usage, completion_tokens=num_tokens)
 
     def _close(self) -> None:
         if not self._is_over:

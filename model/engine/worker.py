@@ -190,7 +190,7 @@ class Worker:
             token_ids=token_ids,
             finish_reason=finish,
             end_of_turn_probability=probability,
-            usage=_usage(sequence) if finish else None,
+            usage=_usage(sequence) if tells_more else None,
             timings=_timings(sequence) if tells_more else None,
         )
         return [(sequence, delivery)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -14,6 +15,8 @@ import pytest
 from model.audio.wav import wav_from_wave
 from model.engine.openai_engine import OpenAiEngine, OpenAiOptions
 from model.engine.scripted import ScriptedEngine, ScriptedOptions
+from tests.model.engine.test_openai_engine import answer as server_answer
+from tests.model.engine.test_openai_engine import model_server
 from tests.rest_api.serving import serving, until
 
 HI = {"role": "user", "content": "Hi"}
@@ -87,6 +90,23 @@ async def test_a_stop_string_ends_the_reply(client: httpx.AsyncClient) -> None:
     result = await ask(client, messages=[HI], stop=" said")
     assert result["choices"][0]["message"]["content"] == "You"
     assert result["choices"][0]["finish_reason"] == "stop"
+    assert result["usage"]["prompt_tokens"] > 0
+
+
+async def test_what_fails_before_the_first_token_of_a_stream_is_a_status() -> None:
+    async def broken(_: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        reason = '{"error": {"message": "the context size is exceeded"}}'
+        writer.write(server_answer(400, reason))
+
+    async with (
+        model_server(broken) as behind,
+        serving(engine=OpenAiEngine(OpenAiOptions((behind,)))) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+        body = {"messages": [HI], "stream": True}
+        answer = await client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "context_too_long"
 
 
 async def test_models_lists_the_one_that_is_loaded(client: httpx.AsyncClient) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -44,7 +45,9 @@ def answer(status: int, body: str) -> bytes:
 
 
 @asynccontextmanager
-async def model_server(play: Play, models: str = "org/model") -> AsyncIterator[str]:
+async def model_server(
+    play: Play, models: str = "org/model", port: int = 0
+) -> AsyncIterator[str]:
     """Answers /v1/models, and completions as `play` does."""
 
     async def accept(reader: asyncio.StreamReader, writer: Writer) -> None:
@@ -67,7 +70,7 @@ async def model_server(play: Play, models: str = "org/model") -> AsyncIterator[s
         finally:
             writer.close()
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, "127.0.0.1", port)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
@@ -213,6 +216,66 @@ async def test_another_server_takes_over_before_the_first_word() -> None:
         ):
             for _ in range(2):
                 assert await reply_of(engine) == "Hello."
+
+
+async def test_a_call_stays_with_the_server_that_has_its_dialogue() -> None:
+    asked: list[int] = []
+
+    def counting(number: int) -> Play:
+        async def play(body: dict[str, Any], writer: Writer) -> None:
+            asked.append(number)
+            await say_hello(body, writer)
+
+        return play
+
+    async with (
+        model_server(counting(0)) as one,
+        model_server(counting(1)) as two,
+        engine_at(one, two) as engine,
+    ):
+        calls = [engine.open_session() for _ in range(2)]
+        for _ in range(3):
+            for call in calls:
+                request = replace(request_to(engine), session=call)
+                async with engine.submit(request) as stream:
+                    assert [chunk async for chunk in stream]
+    assert asked in ([0, 1] * 3, [1, 0] * 3)
+
+
+async def test_a_server_that_comes_back_is_asked_again() -> None:
+    async with model_server(say_hello) as good:
+        port = _free_port()
+        back = f"http://127.0.0.1:{port}"
+        async with engine_at(good, back, probe_interval_s=0.05) as engine:
+            servers = engine._servers
+            assert [server.url for server in servers.in_order(None)] == [good, back]
+            async with model_server(say_hello, port=port):
+                await until(lambda: not any(s.problem for s in servers.in_order(None)))
+            await until(lambda: any(s.problem for s in servers.in_order(None)))
+            assert servers.in_order(None)[0].url == good
+
+
+async def test_each_server_may_name_the_model_in_its_own_way() -> None:
+    named: list[str] = []
+
+    async def play(body: dict[str, Any], writer: Writer) -> None:
+        named.append(body["model"])
+        await say_hello(body, writer)
+
+    async with (
+        model_server(play, "/models/a.gguf") as one,
+        model_server(play, "org/a") as two,
+        engine_at(one, two) as engine,
+    ):
+        for _ in range(2):
+            await reply_of(engine)
+    assert sorted(named) == ["/models/a.gguf", "org/a"]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def test_a_server_that_is_gone_is_passed_over() -> None:

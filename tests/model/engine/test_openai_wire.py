@@ -20,7 +20,7 @@ from model.engine.openai_wire import (
     ClipTexts,
     StreamPart,
     error_of,
-    models_in,
+    model_named,
     request_body,
     stream_part,
 )
@@ -41,9 +41,7 @@ def dialogue() -> Dialogue:
 
 
 def body_of(asked: Dialogue, **options: Any) -> dict[str, Any]:
-    return request_body(
-        GenerationRequest(asked.prompt(), **options), "org/model", ClipTexts()
-    )
+    return request_body(GenerationRequest(asked.prompt(), **options), ClipTexts())
 
 
 def test_text_is_sent_as_text() -> None:
@@ -186,11 +184,23 @@ def test_an_error_answer_becomes_one_of_ours(
     assert str(status) in str(error)
 
 
-def test_models_are_listed_by_name() -> None:
-    assert models_in({"data": [{"id": "a"}, {"id": "b"}]}) == ["a", "b"]
+def test_the_first_model_is_taken_unless_one_is_named() -> None:
+    listed = {"data": [{"id": "a"}, {"id": "b"}]}
+    assert model_named(listed, "") == "a"
+    assert model_named(listed, "b") == "b"
+    with pytest.raises(SpeechUnavailable, match="has a, b"):
+        model_named(listed, "c")
+
+
+def test_a_model_that_says_it_has_no_ears_is_refused() -> None:
+    deaf = {"id": "a", "architecture": {"input_modalities": ["text"]}}
+    with pytest.raises(SpeechUnavailable, match="takes no audio"):
+        model_named({"data": [deaf]}, "")
+    deaf["architecture"] = {"input_modalities": ["text", "audio"]}
+    assert model_named({"data": [deaf]}, "") == "a"
 
 
 @pytest.mark.parametrize("answer", [None, [], {}, {"data": []}, {"data": [{}]}])
 def test_what_is_no_list_of_models_is_unavailability(answer: Any) -> None:
     with pytest.raises(SpeechUnavailable):
-        models_in(answer)
+        model_named(answer, "")
