@@ -151,6 +151,7 @@ class CallRecords:
         self._database: RecordsDatabase | None = None
         self._expired_at_s = -math.inf
         self._is_full = False
+        self._under_way: set[str] = set()
         self._problem = ""
         self.num_dropped = 0
 
@@ -164,6 +165,11 @@ class CallRecords:
 
     def put(self, row: Row) -> None:
         """Hand a row to the writer; from any thread, never waits."""
+        if isinstance(row, CallRow):
+            if row.ended_at is None:
+                self._under_way.add(row.call_id)
+            else:
+                self._under_way.discard(row.call_id)
         try:
             self._rows.put_nowait(row)
         except queue.Full:
@@ -246,7 +252,10 @@ class CallRecords:
         for _ in range(2):
             try:
                 self._database = RecordsDatabase(path)
-                num = self._database.close_open_calls(self._options.owner)
+                # opened again after a trouble: our own calls may still go on
+                num = self._database.close_open_calls(
+                    self._options.owner, frozenset(self._under_way)
+                )
             except RecordsTooNew as exc:
                 self._note_problem(str(exc))
                 return

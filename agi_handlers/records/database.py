@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Final
@@ -263,20 +263,24 @@ class RecordsDatabase:
             self._roll_back()
             raise
 
-    def close_open_calls(self, owner: str) -> int:
+    def close_open_calls(
+        self, owner: str, under_way: Collection[str] = frozenset()
+    ) -> int:
         """End the calls this phone half left open when it died; how many.
 
-        Each gets the time of the last thing known of it.
+        Each gets the time of the last thing known of it.  Those `under_way` go on.
         """
         with self._transaction():
-            self._connection.executemany(
-                _INDEX_WORDS,
-                self._connection.execute(
+            left = [
+                row
+                for row in self._connection.execute(
                     "SELECT call_id FROM calls WHERE owner = ? AND ended_at IS NULL",
                     (owner,),
-                ).fetchall(),
-            )
-            changed = self._connection.execute(
+                ).fetchall()
+                if row[0] not in under_way
+            ]
+            self._connection.executemany(_INDEX_WORDS, left)
+            changed = self._connection.executemany(
                 """
                 UPDATE calls SET status = 'interrupted', reason = 'process_ended',
                   num_turns = (SELECT count(*) FROM turns
@@ -290,11 +294,11 @@ class RecordsDatabase:
                       UNION ALL SELECT max(at_ms)
                         FROM events WHERE events.call_id = calls.call_id)
                   ), 0) / 1000.0
-                WHERE owner = ? AND ended_at IS NULL
+                WHERE call_id = ?
                 """,
-                (owner,),
+                left,
             )
-        return changed.rowcount
+        return max(0, changed.rowcount)  # -1 after none at all
 
     def delete_older(self, than_at: float, limit: int = 1000) -> int:
         """Delete calls that started before; at most `limit`, how many."""

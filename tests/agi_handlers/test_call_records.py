@@ -182,6 +182,29 @@ def test_trouble_is_logged_once_and_rows_wait_until_it_is_over(
     assert keeper.num_dropped == 0
 
 
+def test_calls_under_way_go_on_after_a_trouble(data_dir: Path) -> None:
+    """Their file is opened anew; it is not this process that died."""
+    with records(data_dir) as keeper:
+        going_on = keeper.open_call(ROW)
+        wait_for_rows(data_dir, "calls")
+        with closing(sqlite3.connect(records_path(data_dir))) as other:
+            other.executescript(
+                "CREATE TRIGGER trouble BEFORE INSERT ON events"
+                " BEGIN SELECT RAISE(FAIL, 'trouble'); END"
+            )
+            keeper.put(EventRow("c-1", 100, "key", "*"))
+            going_on.answered("audiosocket")
+            time.sleep(0.2)  # several attempts, each with a new connection
+            other.executescript("DROP TRIGGER trouble")
+        deadline = time.monotonic() + 20
+        while not stored(data_dir, "calls")[0]["leg"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert stored(data_dir, "calls")[0]["ended_at"] is None
+        going_on.ended(CallOutcome("completed", "model_ended"))
+    assert stored(data_dir, "calls")[0]["status"] == "completed"
+
+
 def test_disk_that_takes_nothing_holds_up_no_call(
     data_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

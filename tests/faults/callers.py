@@ -133,7 +133,7 @@ async def record_of(
     deadline_s = loop.time() + timeout_s
     while call_id:
         found = await asyncio.to_thread(archive.call, call_id)
-        if (found is not None and found["status"]) or loop.time() > deadline_s:
+        if (found is not None and found["ended_at"]) or loop.time() > deadline_s:
             return dict(found) if found is not None else None
         await asyncio.sleep(0.1)
     return None
