@@ -152,6 +152,12 @@ class Settings(BaseSettings):
     drain_s: float = Field(
         30.0, ge=0, le=3600, description="time calls get to end on SIGTERM"
     )
+    freeze_s: float = Field(
+        3.0,
+        ge=1,
+        le=60,
+        description="phone half standing still so long: killed, calls go to people",
+    )
 
     # --- what is kept of calls ---
     records: bool = Field(True, description="keep a record of every call")

@@ -38,6 +38,7 @@ from rest_api.auth import (
 )
 from rest_api.service_state import ServiceState
 from rest_api.start_up import keep_service
+from service_manager import ServiceManager
 from telemetry import fields, set_up_logging
 
 logger = logging.getLogger("ultravox_api_server")
@@ -138,12 +139,20 @@ async def _serve(
     if supervised:
         _end_with_parent(lambda: loop.call_soon_threadsafe(stop))
     logger.info("listening", extra=fields(port=listener.getsockname()[1]))
-    keeping = asyncio.create_task(keep_service(settings, state, _make_tiny))
+    # a supervised child is no service of its own
+    manager = ServiceManager({} if supervised else None)
+    keeping = [
+        asyncio.create_task(keep_service(settings, state, _make_tiny)),
+        asyncio.create_task(manager.stay_alive()),
+    ]
+    manager.ready("answering; /health tells whether the model is loaded")
     try:
         await server.serve(sockets=[listener])
     finally:
-        keeping.cancel()
-        await asyncio.wait([keeping])
+        manager.stopping()
+        for task in keeping:
+            task.cancel()
+        await asyncio.wait(keeping)
         logger.info("stopped")
 
 

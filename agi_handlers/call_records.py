@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from agi_handlers.conversation.outcome import CallOutcome
+from agi_handlers.process_identity import is_running, own_identity
 from agi_handlers.records.caller_key import CallerKey, load_caller_key
 from agi_handlers.records.database import (
     FILE_NAME,
@@ -44,7 +45,8 @@ class RecordsOptions:
 
     path: Path
     owner: str = ""
-    """Which phone half this is; its unfinished calls are closed at its next start."""
+    """Which phone half this is: calls that a process of that name left unfinished are
+    closed when it is gone."""
     numbers: Literal["masked", "plain"] = "masked"
     """Logs mask numbers as well; a call is found by its number either way."""
     days: float = 365.0
@@ -144,6 +146,7 @@ class CallRecords:
     ) -> None:
         """`on_problem` hears of each new trouble, from the writer's thread."""
         self._options = options
+        self._owner = f"{options.owner}/{own_identity()}"
         self._on_problem = on_problem or (lambda _: None)
         self._rows: queue.Queue[Row | None] = queue.Queue(options.max_queued_rows)
         self._wake = threading.Event()  # set: the end has come, stop pausing
@@ -151,7 +154,6 @@ class CallRecords:
         self._database: RecordsDatabase | None = None
         self._expired_at_s = -math.inf
         self._is_full = False
-        self._under_way: set[str] = set()
         self._problem = ""
         self.num_dropped = 0
 
@@ -160,16 +162,11 @@ class CallRecords:
         key = self._keys.of(row.caller) if self._keys is not None else ""
         plain = self._options.numbers == "plain"
         shown = row.caller if plain else mask_number(row.caller)
-        row = replace(row, caller=shown, caller_key=key, owner=self._options.owner)
+        row = replace(row, caller=shown, caller_key=key, owner=self._owner)
         return CallRecord(row, self.put)
 
     def put(self, row: Row) -> None:
         """Hand a row to the writer; from any thread, never waits."""
-        if isinstance(row, CallRow):
-            if row.ended_at is None:
-                self._under_way.add(row.call_id)
-            else:
-                self._under_way.discard(row.call_id)
         try:
             self._rows.put_nowait(row)
         except queue.Full:
@@ -252,10 +249,7 @@ class CallRecords:
         for _ in range(2):
             try:
                 self._database = RecordsDatabase(path)
-                # opened again after a trouble: our own calls may still go on
-                num = self._database.close_open_calls(
-                    self._options.owner, frozenset(self._under_way)
-                )
+                self._close_calls_of_the_dead(self._database)
             except RecordsTooNew as exc:
                 self._note_problem(str(exc))
                 return
@@ -270,9 +264,17 @@ class CallRecords:
                 self._note_problem(f"{path}: {exc}")
                 return
             else:
-                if num:
-                    logger.warning("calls_interrupted", extra=fields(calls=num))
                 return
+
+    def _close_calls_of_the_dead(self, database: RecordsDatabase) -> None:
+        """Calls of processes of our name that no longer run have ended."""
+        num = 0
+        for owner in database.open_owners():
+            name, _, process = owner.partition("/")
+            if name == self._options.owner and not is_running(process):
+                num += database.close_open_calls(owner)
+        if num:
+            logger.warning("calls_interrupted", extra=fields(calls=num))
 
     def _set_aside(self, error: sqlite3.Error) -> bool:
         path = self._options.path
@@ -305,6 +307,7 @@ class CallRecords:
             return
         before_at = time.time() - self._options.days * 86_400
         try:
+            self._close_calls_of_the_dead(self._database)
             num = self._database.delete_older(before_at)
         except sqlite3.Error as exc:
             self._fail(exc)

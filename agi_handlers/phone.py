@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from agi_handlers.audio_leg.batched_ears import BatchedEars
@@ -54,11 +54,14 @@ class Phone:
         default_factory=lambda: SpeechStatus(False, "", "remote", detail="starting")
     )
     is_draining: bool = False
+    on_draining: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """Done first in a drain, e.g. to tell the dialer; see `phone_service`."""
     last_error: str = ""
     num_calls: int = 0
     live: LiveCalls = field(default_factory=LiveCalls)
     """The running calls, as operators see them."""
     _calls: set[Call] = field(default_factory=set)
+    _is_speech_known: asyncio.Event = field(default_factory=asyncio.Event)
 
     def why_not(self) -> tuple[BotStatus, str] | None:
         """Why a new call cannot be taken now; None: it can."""
@@ -116,7 +119,14 @@ class Phone:
                     extra=fields(model=status.model, detail=status.detail),
                 )
             self.speech_status = status
+            self._is_speech_known.set()
             await asyncio.sleep(_STATUS_INTERVAL_S)
+
+    async def speech_known(self, timeout_s: float) -> None:
+        """Until the speech half has said how it is, or has not in that time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._is_speech_known.wait()
 
     def heartbeat(self, num_frames_late: int = 0) -> Heartbeat:
         """What the speech half's health port shows of us."""

@@ -1,4 +1,4 @@
-"""The speech half as a supervised child of the phone half.
+"""The speech half as a supervised child.
 
     start ─▶ not ready ─▶ ready ─▶ died or silent ─▶ pause ─▶ start
 
@@ -91,6 +91,12 @@ class Sidecar:
     def last_exit(self) -> str:
         """How the last child ended, e.g. "killed by SIGKILL"."""
         return self._last_exit
+
+    def reload(self) -> None:
+        """Have it read its API keys again."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):  # just ended: it reads them anew
+                self._process.send_signal(signal.SIGHUP)
 
     async def wait_ready(self, timeout_s: float | None = None) -> bool:
         """Whether it became ready in time."""

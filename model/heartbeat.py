@@ -51,7 +51,7 @@ class HeartbeatSender:
     ) -> None:
         """`name` tells phone halves apart, e.g. host:port of its AGI listener."""
         self._urls = [checked_url(url) for url in urls]
-        self._name = name
+        self.name = name
         self._snapshot = snapshot
         self._api_key = api_key
         self._interval_s = interval_s
@@ -68,7 +68,7 @@ class HeartbeatSender:
         async with http_client(url, self._api_key, self._interval_s) as client:
             while True:
                 body = {
-                    "name": self._name,
+                    "name": self.name,
                     "interval_s": self._interval_s,
                     **asdict(self._snapshot()),
                     "metrics": generate_latest().decode() if with_metrics else "",

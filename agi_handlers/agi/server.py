@@ -12,6 +12,7 @@ import errno
 import ipaddress
 import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -74,6 +75,7 @@ class AgiServer:
 
     handlers: script name -> handler. fallback: for every other name.
     admit: asked before a handler is started; quick, does not wait.
+    listener: a port that is open already, instead of the options'.
     """
 
     def __init__(
@@ -83,12 +85,14 @@ class AgiServer:
         *,
         admit: Admit | None = None,
         fallback: Handler | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         self._handlers = dict(handlers)
         self._options = options or AgiServerOptions()
         self._admit = admit
         self._fallback = fallback
         self._allowed = [ipaddress.ip_network(p) for p in self._options.allowed_peers]
+        self._shared = listener
         self._listener: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._num_calls = 0
@@ -116,15 +120,22 @@ class AgiServer:
             ListenFailed: in use, not permitted, no such address.
         """
         options = self._options
-        try:
-            self._listener = await asyncio.get_running_loop().create_server(
-                lambda: AgiConnection(
-                    options.connection, on_connected=self._accept_connection
-                ),
-                options.host,
-                options.port,
-                backlog=options.backlog,
+        loop = asyncio.get_running_loop()
+
+        def connection() -> AgiConnection:
+            return AgiConnection(
+                options.connection, on_connected=self._accept_connection
             )
+
+        try:
+            if self._shared is not None:
+                self._listener = await loop.create_server(
+                    connection, sock=self._shared, backlog=options.backlog
+                )
+            else:
+                self._listener = await loop.create_server(
+                    connection, options.host, options.port, backlog=options.backlog
+                )
         except OSError as exc:
             raise ListenFailed(_listen_problem(options, exc)) from exc
         logger.info(
@@ -144,11 +155,23 @@ class AgiServer:
             return False
         return True
 
+    async def retire(self) -> None:
+        """Accept no more, and wait until every connection has ended by itself.
+
+        A port that other processes share stays open in them.
+        """
+        assert self._listener is not None, "not started"
+        self._listener.close()
+        await asyncio.sleep(0.1)  # what was accepted a moment ago is served as well
+        while self._connections:
+            await asyncio.wait(tuple(self._connections))
+
     async def close(self) -> None:
         """Close the port, end every connection; nothing is left when it returns."""
         self.draining = self._is_closing = True
         if self._listener is not None:
             self._listener.close()
+        await asyncio.sleep(0.1)  # what was accepted a moment ago is served as well
         while self._connections:
             tasks = tuple(self._connections)
             for task in tasks:

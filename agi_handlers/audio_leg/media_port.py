@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import secrets
 import socket
 from collections import Counter
@@ -52,6 +53,8 @@ _CALL_ID_BYTES = HEADER_BYTES + UUID_BYTES
 _CALL_ID_START = call_id_message(UUID(int=0))[:HEADER_BYTES]
 
 P = TypeVar("P", bound=asyncio.Protocol)
+PassOn: TypeAlias = Callable[[socket.socket, bytes, int], bool]
+"""(connection, what came on it, phone halves that do not know it) -> taken or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +100,16 @@ class Announcement(Generic[P]):
 class MediaPort:
     """The open port; use `open_media_port`."""
 
-    def __init__(self, options: MediaPortOptions) -> None:
+    def __init__(
+        self, options: MediaPortOptions, listener: socket.socket | None = None
+    ) -> None:
+        """`listener`: a port that is open already, instead of the options'."""
         self.options = options
         self.port = options.port
+        self._listener = listener
+        self.pass_on: PassOn | None = None
+        """Takes a connection nobody here expects to a phone half on the same port."""
+        self.num_siblings = 0
         self.num_refused: Counter[RefusalReason] = Counter()
         self.num_accepted = 0
         self._allowed = tuple(
@@ -187,18 +197,39 @@ class MediaPort:
         loop = asyncio.get_running_loop()
         options = self.options
         try:
-            self._server = await loop.create_server(
-                lambda: _Arrival(self),
-                options.host,
-                options.port,
-                backlog=options.backlog,
-            )
+            if self._listener is not None:
+                self._server = await loop.create_server(
+                    lambda: _Arrival(self), sock=self._listener, backlog=options.backlog
+                )
+            else:
+                self._server = await loop.create_server(
+                    lambda: _Arrival(self),
+                    options.host,
+                    options.port,
+                    backlog=options.backlog,
+                )
         except OSError as exc:
             raise ListenFailed(
                 f"audio port {options.host}:{options.port} cannot be opened: {exc}"
             ) from exc
         self.port = self._server.sockets[0].getsockname()[1]
         logger.info("media_port_open", extra=fields(host=options.host, port=self.port))
+
+    async def take_over(
+        self, connection: socket.socket, received: bytes, num_asked: int
+    ) -> None:
+        """Serve a connection that another phone half accepted.
+
+        num_asked: phone halves that do not know it.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(
+                lambda: _Arrival(self, received, num_asked), connection
+            )
+        except OSError as exc:  # the peer has left meanwhile
+            connection.close()
+            logger.info("stray_gone", extra=fields(error=str(exc)))
 
     async def close(self) -> None:
         assert self._server is not None
@@ -216,14 +247,14 @@ class MediaPort:
 
 @asynccontextmanager
 async def open_media_port(
-    options: MediaPortOptions | None = None,
+    options: MediaPortOptions | None = None, listener: socket.socket | None = None
 ) -> AsyncIterator[MediaPort]:
-    """The media port, open for the block.
+    """The media port, open for the block; on `listener` if there is one.
 
     Raises:
         ListenFailed: the port cannot be opened.
     """
-    media_port = MediaPort(options or MediaPortOptions())
+    media_port = MediaPort(options or MediaPortOptions(), listener)
     await media_port.open()
     try:
         yield media_port
@@ -234,11 +265,14 @@ async def open_media_port(
 class _Arrival(asyncio.Protocol):
     """A connection that has yet to say what it is."""
 
-    def __init__(self, media_port: MediaPort) -> None:
+    def __init__(
+        self, media_port: MediaPort, received: bytes = b"", num_asked: int = 0
+    ) -> None:
         self._media_port = media_port
         self._transport: asyncio.Transport | None = None
         self._peer = ""
-        self._received = b""
+        self._received = received
+        self._num_asked = num_asked
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -255,6 +289,8 @@ class _Arrival(asyncio.Protocol):
             self._timer = asyncio.get_running_loop().call_later(
                 self._media_port.options.hello_timeout_s, self._refuse, "silent"
             )
+            if self._received:  # by another phone half, before it came to us
+                self.data_received(b"")
 
     def data_received(self, data: bytes) -> None:
         if self._transport is None:
@@ -269,7 +305,8 @@ class _Arrival(asyncio.Protocol):
         key, rest = found
         admitted = self._media_port.admit(key)
         if isinstance(admitted, str):
-            self._refuse(admitted)
+            if admitted != "unannounced" or not self._is_passed_on():
+                self._refuse(admitted)
             return
         transport = self._transport
         self._settle()
@@ -278,6 +315,20 @@ class _Arrival(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
             self._refuse("cut_short")
+
+    def _is_passed_on(self) -> bool:
+        """Whether another phone half on this port was given the connection."""
+        pass_on, transport = self._media_port.pass_on, self._transport
+        if pass_on is None or self._num_asked >= self._media_port.num_siblings:
+            return False
+        assert transport is not None
+        transport.pause_reading()
+        sock = transport.get_extra_info("socket")
+        with socket.socket(fileno=os.dup(sock.fileno())) as connection:
+            if not pass_on(connection, self._received, self._num_asked + 1):
+                return False
+        self.abort()  # closes our descriptor only
+        return True
 
     def abort(self) -> None:
         """Close without counting: the port itself is closing."""

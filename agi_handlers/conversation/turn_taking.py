@@ -91,6 +91,7 @@ class TurnTaking:
         """A phrase that follows what is being said, and its value."""
         self._ending_since_ms: int | None = None
         self._is_finished = False
+        self._is_hurried = False  # a shutdown has been asked for once
 
     # --- what a runner may ask ---
 
@@ -403,10 +404,19 @@ class TurnTaking:
         return self._trouble(reason, at_ms)
 
     def on_shutdown(self, at_ms: int) -> list[Action]:
-        """The service ends: the caller goes to people, now."""
+        """The service ends: the caller is told and goes to people; asked again, now."""
         if self._is_finished:
             return []
-        return [StopPlayback(), *self._finish(CallOutcome("failed", "shutdown"))]
+        then = CallOutcome("failed", "shutdown", self._disposition)
+        if self._ending_since_ms is None:
+            self._is_hurried = True
+            return self._drop_speech() + self._say("transferring", at_ms, then=then)
+        if not self._is_hurried:  # the last words are being said
+            self._is_hurried = True
+            return []
+        if self._speech is not None and self._speech.then is not None:
+            then = self._speech.then
+        return [StopPlayback(), *self._finish(then)]
 
     def on_operator_says(self, at_ms: int, text: str, heard_ms: int) -> list[Action]:
         """Somebody at the console has the bot say something; nothing: not now."""

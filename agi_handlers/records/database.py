@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Final
@@ -263,22 +263,23 @@ class RecordsDatabase:
             self._roll_back()
             raise
 
-    def close_open_calls(
-        self, owner: str, under_way: Collection[str] = frozenset()
-    ) -> int:
-        """End the calls this phone half left open when it died; how many.
+    def open_owners(self) -> list[str]:
+        """Who has calls that have not ended."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT owner FROM calls WHERE ended_at IS NULL"
+        )
+        return [str(row[0]) for row in rows]
 
-        Each gets the time of the last thing known of it.  Those `under_way` go on.
+    def close_open_calls(self, owner: str) -> int:
+        """End the calls that this phone half left open when it died; how many.
+
+        Each gets the time of the last thing known of it.
         """
         with self._transaction():
-            left = [
-                row
-                for row in self._connection.execute(
-                    "SELECT call_id FROM calls WHERE owner = ? AND ended_at IS NULL",
-                    (owner,),
-                ).fetchall()
-                if row[0] not in under_way
-            ]
+            left = self._connection.execute(
+                "SELECT call_id FROM calls WHERE owner = ? AND ended_at IS NULL",
+                (owner,),
+            ).fetchall()
             self._connection.executemany(_INDEX_WORDS, left)
             changed = self._connection.executemany(
                 """

@@ -5,6 +5,8 @@
                            └─ kill -9: again at the next start
 
 Duties of one chain (a call) are told in their order; chains don't wait for each other.
+Processes may share a file, as they do in a restart without a gap: all of them put
+duties there and tell at once what cannot wait, one of them tells the rest.
 A file that cannot be written is a loud error, and calls go on: then a duty is told
 once, from memory, or lost with a log line of its own.
 """
@@ -22,6 +24,7 @@ from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
 from agi_handlers.errors import VicidialError, VicidialUnavailable
+from agi_handlers.file_lock import FileLock
 from agi_handlers.vicidial.duties import Duty, DutyUnreadable, from_text, to_text
 from agi_handlers.vicidial.outbox_file import OutboxFile, OutboxUnusable, Waiting
 from agi_handlers.vicidial.responses import LoginRefused
@@ -30,6 +33,7 @@ from telemetry import ERRORS, fields
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_OTHER_TELLS_S = 1.0  # how often a process looks whether it is its turn
 Tell: TypeAlias = Callable[[Duty, bool], Awaitable[None]]
 """Carries a duty out; the flag says that it comes late."""
 
@@ -63,10 +67,13 @@ class Outbox:
         self._wake = asyncio.Event()
         self._started_s = time.time()
         self._is_broken = False
+        self._is_retiring = False
+        self._teller = FileLock(path.with_name(path.name + ".teller"))
 
     async def __aenter__(self) -> Self:
         try:
-            num = await self._in_thread(self._file.open, time.time())
+            is_ours = self._teller.acquire()
+            num = await self._in_thread(self._file.open, time.time()) if is_ours else 0
             if num:
                 logger.warning("outbox_has_old_duties", extra=fields(num=num))
         except OutboxUnusable as exc:
@@ -79,6 +86,7 @@ class Outbox:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._teller.release()
         await self._in_thread(self._file.close)
         self._thread.shutdown(wait=True)
 
@@ -138,15 +146,22 @@ class Outbox:
         return await self._quietly(self._file.num_waiting) or 0
 
     async def run(self) -> None:
-        """Tell what is due, until cancelled."""
-        while True:
+        """Tell what is due, until cancelled or retired."""
+        while not self._is_retiring:
             self._wake.clear()
-            pause_s = await self._round()
+            is_ours = self._teller.acquire()
+            pause_s = await self._round() if is_ours else _OTHER_TELLS_S
             try:
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()
             except TimeoutError:
                 pass
+        self._teller.release()
+
+    def retire(self) -> None:
+        """Leave the telling to another process; at once still works."""
+        self._is_retiring = True
+        self._wake.set()
 
     async def _round(self) -> float:
         """Tell every duty that is due; how long to rest then."""

@@ -95,6 +95,10 @@ class Vicidial:
         known = (call.facts.identity for call in self._calls)
         return frozenset(identity.text for identity in known if identity)
 
+    def retire(self) -> None:
+        """Leave what is to be told later to the process that takes over."""
+        self._outbox.retire()
+
     async def run(self) -> None:
         """Probe VICIdial and empty the outbox, until cancelled."""
         async with asyncio.TaskGroup() as tasks:

@@ -148,16 +148,24 @@ class BotService:
 
     @property
     def pid(self) -> int:
+        """The supervisor's."""
         return self._process.pid
 
     def speech_halves(self) -> list[psutil.Process]:
         """The supervised child that answers on the HTTP port; none while it is dead."""
+        return self._children("ultravox_api_server")
+
+    def phone_halves(self) -> list[psutil.Process]:
+        """The children that take the calls, the oldest first: mostly one."""
+        return self._children("--phone-half")
+
+    def _children(self, mark: str) -> list[psutil.Process]:
         found = []
         for child in psutil.Process(self.pid).children():
             with contextlib.suppress(psutil.NoSuchProcess):
-                if any("ultravox_api_server" in part for part in child.cmdline()):
+                if any(mark in part for part in child.cmdline()):
                     found.append(child)
-        return found
+        return sorted(found, key=lambda one: one.pid)
 
     async def becomes(self, status: str, timeout_s: float = 30.0) -> None:
         """Until BOT_STATUS of agi://host/health is that."""
@@ -177,7 +185,8 @@ class BotService:
 
     def num_sockets(self) -> int:
         """Connections and listeners of the phone half."""
-        return len(psutil.Process(self.pid).net_connections("all"))
+        (phone_half,) = self.phone_halves()
+        return len(phone_half.net_connections("all"))
 
     def files_left(self) -> list[str]:
         """Sound files of calls, here and where a remote Asterisk would have them."""
@@ -187,16 +196,22 @@ class BotService:
         return [str(path) for path in left]
 
     def kill(self) -> None:
-        """SIGKILL: no chance to say anything."""
+        """SIGKILL to the supervisor: no chance to say anything, for any of them."""
         self._process.kill()
         self._process.wait(_STOP_TIMEOUT_S)
 
     def freeze(self) -> None:
-        """SIGSTOP: every socket stays open and nobody answers."""
-        self._process.send_signal(signal.SIGSTOP)
+        """SIGSTOP to the phone half: every socket stays open and nobody answers."""
+        for phone_half in self.phone_halves():
+            phone_half.suspend()
 
     def thaw(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
+        for phone_half in self.phone_halves():
+            phone_half.resume()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """To the supervisor, as an operator would."""
+        self._process.send_signal(number)
 
     def ask_to_stop(self) -> None:
         """SIGTERM: drain."""

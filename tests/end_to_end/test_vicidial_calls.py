@@ -16,6 +16,7 @@ import pytest
 
 from tests.end_to_end.asterisk_lab import Asterisk
 from tests.end_to_end.bot_service import BotService
+from tests.end_to_end.conftest import Measured
 from tests.end_to_end.sip_caller import SipCall
 from tests.fakes.vicidial import FakeVicidial
 from tools.caller.say_items import Press
@@ -88,6 +89,20 @@ async def press(call: SipCall, key: str) -> None:
     """A key once the bot has begun to speak."""
     await call.happened("heard-start", timeout_s=20)
     call.do(Press(key))
+
+
+async def test_frozen_in_mid_talk(
+    asterisk: Asterisk, bot: BotService, measured: Measured
+) -> None:
+    """Here the dialplan cannot rescue the caller while the AGI socket is open."""
+    async with call_of(asterisk, bot) as call:
+        await call.happened("heard-end", timeout_s=20)
+        bot.freeze()
+        frozen_s = call.at_s
+        tone = await call.heard_tone(IN_GROUP_HZ, timeout_s=15)
+        measured("people after a freeze, VICIdial's dialplan", tone.at_s - frozen_s)
+    await asterisk.is_empty()
+    await bot.becomes("ready")
 
 
 async def test_redirect_takes_the_caller_from_the_bot_to_the_in_group(

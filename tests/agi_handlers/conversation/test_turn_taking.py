@@ -339,6 +339,37 @@ def test_time_limit_is_announced_and_the_caller_goes_to_people() -> None:
     ]
 
 
+def test_shutdown_is_announced_and_the_caller_goes_to_people() -> None:
+    machine = replying()
+    assert machine.on_shutdown(9000) == [
+        *(StopPlayback(), Forget(2), Say(3, "transferring"))
+    ]
+    machine.on_reply_audio(9100, 3)
+    machine.on_reply_done(9200, 3)
+    assert machine.on_playback_finished(11_000)[-1] == Finish(
+        CallOutcome("failed", "shutdown")
+    )
+    assert machine.on_shutdown(12_000) == []
+
+
+def test_shutdown_asked_again_does_not_wait_for_its_words() -> None:
+    machine = replying()
+    machine.on_shutdown(9000)
+    assert machine.on_shutdown(9100) == [
+        StopPlayback(),
+        Finish(CallOutcome("failed", "shutdown")),
+    ]
+
+
+def test_shutdown_lets_last_words_end_and_do_what_they_announced() -> None:
+    machine = replying()
+    machine.on_key(5000, "0", 300)
+    assert machine.on_shutdown(5100) == []
+    assert machine.on_shutdown(5200)[-1] == Finish(
+        CallOutcome("transfer", "person_key")
+    )
+
+
 def test_last_words_that_never_end_do_not_hold_the_call() -> None:
     machine = replying(TurnTakingOptions(max_call_ms=10_000))
     machine.on_tick(10_000)
