@@ -26,6 +26,7 @@ class FaultProxy:
         self._random = random.Random(seed)
         self._server: asyncio.Server | None = None
         self._lines: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._is_open = asyncio.Event()
         self._is_open.set()
         self.delay_s = 0.0
@@ -40,7 +41,7 @@ class FaultProxy:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
         return self
 
     async def __aexit__(
@@ -51,7 +52,10 @@ class FaultProxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self._server.wait_closed()
 
     def stall(self) -> None:
@@ -79,6 +83,13 @@ class FaultProxy:
         for writer in list(self._lines):
             if not writer.is_closing():
                 act(writer)
+
+    def _begin(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        task = asyncio.create_task(self._accept(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

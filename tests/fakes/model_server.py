@@ -31,7 +31,7 @@ class FaultyModel:
         self.num_abandoned: Counter[str] = Counter()
         """Connections that the client closed while the reply was being written."""
         self._server: asyncio.Server | None = None
-        self._clients: set[Writer] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -39,7 +39,7 @@ class FaultyModel:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
         return self
 
     async def __aexit__(
@@ -50,12 +50,18 @@ class FaultyModel:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        for writer in list(self._clients):
-            writer.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self._server.wait_closed()
 
+    def _begin(self, reader: asyncio.StreamReader, writer: Writer) -> None:
+        task = asyncio.create_task(self._accept(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _accept(self, reader: asyncio.StreamReader, writer: Writer) -> None:
-        self._clients.add(writer)
         try:
             body = await _request(reader)
             if body is None:
@@ -66,7 +72,6 @@ class FaultyModel:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
-            self._clients.discard(writer)
             writer.close()
 
     async def _complete(

@@ -15,7 +15,8 @@ from typing import Any, Final
 from agi_handlers.call_records import records_path
 from agi_handlers.records.archive import CallArchive
 from tests.end_to_end.asterisk_lab import ROOT
-from tests.end_to_end.bot_service import BotService
+from tests.end_to_end.bot_service import CAMPAIGNS, BotService
+from tests.fakes.model_server import FAULTS, instructions
 from tools.caller.agi_wire import Channel
 from tools.caller.call import CallPlan, CallReport, place_call
 from tools.caller.channel import Abilities, folders_of
@@ -137,6 +138,19 @@ async def record_of(
             return dict(found) if found is not None else None
         await asyncio.sleep(0.1)
     return None
+
+
+def faulty_campaigns(folder: Path) -> Path:
+    """A persona for each fault of the model server, named like it."""
+    personas = {
+        fault: {
+            "instructions": instructions(fault),
+            "phrases": dict(CAMPAIGNS["default"]),
+            "rules": {"transcribe": False},
+        }
+        for fault in FAULTS
+    }
+    return write_campaigns(folder, personas)
 
 
 def write_campaigns(folder: Path, campaigns: dict[str, dict[str, Any]]) -> Path:

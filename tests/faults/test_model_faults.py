@@ -14,9 +14,9 @@ from typing import Final
 
 import pytest
 
-from tests.end_to_end.bot_service import CAMPAIGNS, BotService
-from tests.fakes.model_server import FAULTS, FaultyModel, instructions
-from tests.faults.callers import QUESTION, Heard, heard, write_campaigns
+from tests.end_to_end.bot_service import BotService
+from tests.fakes.model_server import FAULTS, FaultyModel
+from tests.faults.callers import QUESTION, Heard, faulty_campaigns, heard
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -63,18 +63,10 @@ async def model() -> AsyncIterator[FaultyModel]:
 
 @pytest.fixture
 async def service(tmp_path: Path, model: FaultyModel) -> AsyncIterator[BotService]:
-    personas = {
-        fault: {
-            "instructions": instructions(fault),
-            "phrases": dict(CAMPAIGNS["default"]),
-            "rules": {"transcribe": False},
-        }
-        for fault in FAULTS
-    }
     settings = {
         "ENGINE": "openai",
         "ENGINE_URL": model.url,
-        "CAMPAIGNS_DIR": str(write_campaigns(tmp_path / "faulty", personas)),
+        "CAMPAIGNS_DIR": str(faulty_campaigns(tmp_path / "faulty")),
         "FIRST_AUDIO_TIMEOUT_S": "4",
         "MAX_NEW_TOKENS": "40",
     }
