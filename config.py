@@ -198,6 +198,9 @@ class Settings(BaseSettings):
     vicidial_lines: int = Field(
         1, ge=1, le=255, description="its Number of Lines; asked when a call has no id"
     )
+    vicidial_drain: bool = Field(
+        False, description="make the remote agent INACTIVE on a stop, ACTIVE on a start"
+    )
     vicidial_timeout_s: float = Field(
         3.0, ge=0.5, le=10, description="longest wait for one answer"
     )

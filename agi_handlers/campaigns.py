@@ -32,6 +32,7 @@ from agi_handlers.vicidial.lead import (
     Lead,
     fill_instructions,
     fill_phrase,
+    placeholders,
     unknown_placeholders,
 )
 
@@ -198,7 +199,8 @@ class VicidialRules(_Table):
     """The same for fields of the list's own custom table."""
     new_lead_list: int = Field(default=0, ge=0, lt=10**14)
     """A caller nobody knows, at a DID, becomes a lead of this list; 0: of none."""
-    new_lead_phone_code: Annotated[str, Field(pattern=r"^[0-9]{1,4}$")] = "1"
+    phone_code: Annotated[str, Field(pattern=r"^[0-9]{1,4}$")] = "1"
+    """The country code that callers' numbers may have in front; leads have it apart."""
 
     @field_validator("update_fields")
     @classmethod
@@ -264,6 +266,15 @@ class Campaign(_Table):
             if len(self.ways(name)) > len(self.transfer) + 1:
                 raise ValueError(f"transfer_fallback: {name!r} leads in a circle")
         return self
+
+    @property
+    def wants_lead(self) -> bool:
+        """Its words or its hours depend on who is called."""
+        texts = (self.instructions, *self.phrases.as_mapping().values())
+        names = {name for text in texts for name in placeholders(text)}
+        is_for_hours = self.hours.clock == "lead"
+        is_for_new_leads = bool(self.vicidial.new_lead_list)
+        return bool(names & LEAD_FIELDS) or is_for_hours or is_for_new_leads
 
     def for_lead(self, lead: Lead) -> Campaign:
         """The same with the lead's fields in instructions and phrases."""

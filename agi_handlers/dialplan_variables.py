@@ -24,6 +24,9 @@ BOT_DISPOSITION = "BOT_DISPOSITION"
 # Where the dialplan shall take the caller: an extension of its own context.
 BOT_TRANSFER_TO = "BOT_TRANSFER_TO"
 
+# What that is on VICIdial: in_group or extension.
+BOT_TRANSFER_KIND = "BOT_TRANSFER_KIND"
+
 # Our UUID of the call, to find its record and its log lines.
 BOT_CALL_ID = "BOT_CALL_ID"
 
@@ -37,6 +40,7 @@ class BotStatus(StrEnum):
     READY = "ready"  # agi://bot/health: a call would be taken
     NOT_READY = "not_ready"  # agi://bot/health: no model, or no speech half
     BUSY = "busy"  # as many calls as we take
+    CLOSED = "closed"  # outside the campaign's hours
     DRAINING = "draining"  # going down: no new calls
     UNKNOWN_SCRIPT = "unknown_script"  # no handler of that name
     FAILED = "failed"  # a fault of ours; BOT_REASON names it

@@ -21,10 +21,10 @@ from agi_handlers.audio_leg.choose_leg import LegChooser, LegOptions
 from agi_handlers.audio_leg.frame_wheel import run_frame_wheel
 from agi_handlers.audio_leg.media_port import MediaPortOptions, open_media_port
 from agi_handlers.call_records import CallRecords, RecordsOptions, records_path
-from agi_handlers.campaigns import Campaign, CampaignsInvalid, load_campaigns
+from agi_handlers.campaign_shelf import CampaignShelf
+from agi_handlers.campaigns import CampaignsInvalid
 from agi_handlers.phone import Phone
 from agi_handlers.recording import RecordingOptions, RecordingStore
-from agi_handlers.records.recording_files import FOLDER as RECORDINGS
 from agi_handlers.supervision.supervised import Supervised
 from agi_handlers.vicidial.call_facts import CallControlOptions
 from agi_handlers.vicidial.client import VicidialOptions, VicidialOptionsInvalid
@@ -62,7 +62,7 @@ class PhoneHalfInvalid(Exception):
 class Persona:
     """What is read from disk before anything is started."""
 
-    campaigns: Mapping[str, Campaign]
+    campaigns: CampaignShelf
     prompts: Mapping[str, Prompt]
 
 
@@ -95,10 +95,10 @@ def read_persona(settings: Settings) -> Persona:
         PhoneHalfInvalid: with every mistake.
     """
     problems: list[str] = []
-    campaigns: Mapping[str, Campaign] = {}
+    campaigns: CampaignShelf | None = None
     prompts: Mapping[str, Prompt] = {}
     try:
-        campaigns = load_campaigns(settings.campaigns_dir)
+        campaigns = CampaignShelf.open(settings.campaigns_dir)
     except CampaignsInvalid as exc:
         problems += exc.problems
     try:
@@ -109,7 +109,7 @@ def read_persona(settings: Settings) -> Persona:
         _vicidial_options(settings)
     except VicidialOptionsInvalid as exc:
         problems.append(f"ULTRAVOX_VICIDIAL_…: {exc}")
-    if problems:
+    if problems or campaigns is None:
         raise PhoneHalfInvalid(problems)
     return Persona(campaigns, prompts)
 
@@ -136,6 +136,7 @@ async def serve(
             prompts=persona.prompts,
             campaigns=persona.campaigns,
         )
+        persona.campaigns.on_problem = phone.note_problem
         _keep_calls(phone, stack)
         name, key = _phone_name(settings), settings.api_key.get_secret_value()
         heartbeat = HeartbeatSender(
@@ -143,13 +144,20 @@ async def serve(
         )
         link = ControlLink(urls, name, phone.live, key)
         work = [*(phone.watch_speech(), heartbeat.run(), link.run(), supervised.beat())]
+        work.append(persona.campaigns.watch())
         vicidial = _vicidial_options(settings)
         if vicidial is not None:
             control = _call_control_options(settings)
             phone.vicidial = await stack.enter_async_context(
-                open_vicidial(vicidial, control, settings.data_dir)
+                open_vicidial(
+                    vicidial,
+                    control,
+                    settings.data_dir,
+                    drains=_drained_lines(settings, persona.campaigns),
+                )
             )
-            work.append(phone.vicidial.run())
+            phone.on_draining.append(phone.vicidial.drain)
+            work.append(phone.vicidial.run(lambda: phone.speech_status.is_ready))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         background = [tasks.create_task(one) for one in work]
         await phone.speech_known(_FIRST_STATUS_S)
@@ -165,7 +173,7 @@ async def serve(
         gc.freeze()
         ports = {"agi_port": server.port, "audio_port": media_port.port}
         logger.info("listening", extra=fields(**ports, speech=",".join(urls)))
-        shift = _Shift(phone, server, heartbeat)
+        shift = _Shift(phone, server, heartbeat, persona.campaigns)
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, shift.drain, settings.drain_s)
         supervised.ready(shift)
@@ -178,11 +186,16 @@ class _Shift:
     """A phone half's work from its first call to its last."""
 
     def __init__(
-        self, phone: Phone, server: AgiServer, heartbeat: HeartbeatSender
+        self,
+        phone: Phone,
+        server: AgiServer,
+        heartbeat: HeartbeatSender,
+        campaigns: CampaignShelf,
     ) -> None:
         self._phone = phone
         self._server = server
         self._heartbeat = heartbeat
+        self._campaigns = campaigns
         self._asked = asyncio.Event()
         self._drain_by_s: float | None = None
         self._is_retiring = False
@@ -200,15 +213,7 @@ class _Shift:
 
     def reload(self) -> None:
         """Read campaigns again; a mistake in them leaves everything as it was."""
-        try:
-            campaigns = load_campaigns(self._phone.settings.campaigns_dir)
-        except CampaignsInvalid as exc:
-            self._phone.note_problem(f"campaigns not reloaded: {exc.problems[0]}")
-            for problem in exc.problems:
-                logger.error("campaigns_not_reloaded", extra=fields(error=problem))
-            return
-        self._phone.campaigns = campaigns
-        logger.info("campaigns_reloaded", extra=fields(campaigns=len(campaigns)))
+        self._campaigns.reload()
 
     async def over(self) -> None:
         """Until asked to end, and then until it has ended."""
@@ -318,19 +323,23 @@ def _call_control_options(settings: Settings) -> CallControlOptions:
     )
 
 
+def _drained_lines(settings: Settings, campaigns: CampaignShelf) -> list[str]:
+    """Remote agents whose lines are closed when the service stops."""
+    if not settings.vicidial_drain:
+        return []
+    own = [campaign.vicidial.agent_user for campaign in campaigns.values()]
+    return [settings.vicidial_agent_user, *own]
+
+
 def _keep_calls(phone: Phone, stack: AsyncExitStack) -> None:
     """Records and recordings, as far as settings and campaigns want them."""
     settings = phone.settings
     if settings.records:
         phone.records = CallRecords(_records_options(settings), phone.note_problem)
         stack.enter_context(phone.records.running())
-    is_wanted = any(phone.is_recorded(one) for one in phone.campaigns.values())
-    # what was recorded before expires though nothing more is recorded
-    if is_wanted or (settings.data_dir / RECORDINGS).exists():
-        phone.recordings = RecordingStore(
-            _recording_options(settings), phone.note_problem
-        )
-        stack.enter_context(phone.recordings.running())
+    # a campaign may want it later, and what was recorded before has to expire
+    phone.recordings = RecordingStore(_recording_options(settings), phone.note_problem)
+    stack.enter_context(phone.recordings.running())
 
 
 def _recording_options(settings: Settings) -> RecordingOptions:

@@ -1,6 +1,8 @@
 """agi://bot/ultravox: converse with the caller.
 
-    query: campaign=NAME (campaigns/NAME.toml), default: `default`
+    query: campaign=NAME  campaigns/NAME.toml; `auto` or nothing: the one that claims
+                          VICIdial's campaign or in-group, else `default`
+           group=GROUP    that campaign or in-group, where the dialplan knows it
 
 What the dialplan gets back is in `dialplan_variables`.  `BOT_RESULT=done` is set last
 and only when the bot ended the call as it meant to.
@@ -12,7 +14,11 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 
 from agi_handlers import dialplan_variables as variables
 from agi_handlers.agi import commands
@@ -21,7 +27,8 @@ from agi_handlers.agi.protocol import AgiRequest
 from agi_handlers.audio_leg.leg import AudioLeg, LegName
 from agi_handlers.audio_leg.tapped_leg import TappedLeg
 from agi_handlers.call_records import CallRecord, VicidialIds
-from agi_handlers.campaigns import DEFAULT_CAMPAIGN, Campaign
+from agi_handlers.campaign_shelf import choose_campaign, wants_group
+from agi_handlers.campaigns import AUTO, Campaign
 from agi_handlers.conversation.call import Call, CallParts
 from agi_handlers.conversation.call_notes import CallNotes
 from agi_handlers.conversation.outcome import CallOutcome
@@ -71,20 +78,50 @@ async def ultravox(
         if refused is not None:
             await _refuse(agi, *refused)
             return
+        asked = request.query.get("campaign", "")
+        campaigns = dict(phone.campaigns)  # as they are now, for the whole call
+        named = choose_campaign(campaigns, asked)
+        if named is None:
+            logger.error("unknown_campaign", extra=fields(campaign=asked))
+            await _refuse(agi, BotStatus.FAILED, "unknown_campaign")
+            return
         with phone.line():
-            name = request.query.get("campaign", DEFAULT_CAMPAIGN)
-            campaign = phone.campaigns.get(name)
-            if campaign is None:
-                logger.error("unknown_campaign", extra=fields(campaign=name))
-                await _refuse(agi, BotStatus.FAILED, "unknown_campaign")
-                return
-            record = phone.open_record(_row(phone, request, campaign, call_id))
-            with call_context(campaign=name):
-                try:
-                    await _take(phone, request, agi, campaign, record, media)
-                except BaseException as exc:
-                    record.ended(CallOutcome("failed", "crashed"), repr(exc))
-                    raise
+            async with AsyncExitStack() as stack:
+                line: VicidialCall | None = None
+                if phone.vicidial is not None:
+                    agent_user = named.vicidial.agent_user
+                    line = await stack.enter_async_context(
+                        phone.vicidial.open_call(request, call_id, agent_user)
+                    )
+                campaign = await _persona(campaigns, request, asked, line)
+                record = phone.open_record(_row(phone, request, campaign, call_id))
+                with call_context(campaign=campaign.name):
+                    try:
+                        await _take(phone, request, agi, campaign, record, media, line)
+                    except BaseException as exc:
+                        record.ended(CallOutcome("failed", "crashed"), repr(exc))
+                        raise
+
+
+async def _persona(
+    campaigns: Mapping[str, Campaign],
+    request: AgiRequest,
+    asked: str,
+    line: VicidialCall | None,
+) -> Campaign:
+    """The campaign the dialplan names, or the one of VICIdial's group."""
+    group, is_inbound = request.query.get("group", ""), False
+    if line is not None and wants_group(campaigns, asked):
+        identity = line.facts.identity
+        is_inbound = identity is not None and identity.has_inbound_log
+        if not group:
+            await line.facts.fetch_group()
+            group = line.facts.group
+    found = choose_campaign(campaigns, asked, group, is_inbound=is_inbound)
+    assert found is not None  # a default there is, and a name was found before
+    if not asked or asked == AUTO:
+        logger.info("campaign_chosen", extra=fields(campaign=found.name, group=group))
+    return found
 
 
 def _row(
@@ -110,13 +147,12 @@ def _row(
 def _vicidial_ids(line: VicidialCall) -> VicidialIds:
     facts, identity = line.facts, line.facts.identity
     lead_id = facts.lead.lead_id or (identity.lead_id if identity else None)
-    has_group = identity is not None and identity.has_inbound_log
     return VicidialIds(
         vicidial_call_id=identity.text if identity else "",
         lead_id=str(lead_id or ""),
-        list_id=facts.lead.values.get("list_id", ""),
+        list_id=facts.list_id or facts.lead.values.get("list_id", ""),
         vicidial_campaign=facts.campaign_id,
-        in_group=facts.group if has_group else "",
+        in_group=facts.in_group,
         agent_user=facts.agent_user,
     )
 
@@ -128,6 +164,7 @@ async def _take(
     campaign: Campaign,
     record: CallRecord,
     media: LegName | None,
+    line: VicidialCall | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     started_s = loop.time()
@@ -140,19 +177,21 @@ async def _take(
             peer=agi.peer,
         ),
     )
-    async with AsyncExitStack() as stack:
-        line: VicidialCall | None = None
-        if phone.vicidial is not None:
-            opening = phone.vicidial.open_call(request, campaign, record.call_id)
-            line = await stack.enter_async_context(opening)
-            record.identified(_vicidial_ids(line))
-        filled = campaign.for_lead(line.facts.lead if line is not None else NO_LEAD)
-        outcome, error = await _try_to_talk(phone, agi, filled, record, media, line)
-        if line is not None:
-            record.identified(_vicidial_ids(line))
-            outcome = await line.end(outcome, agi)
-        else:
-            outcome = for_dialplan(outcome)
+    lead = NO_LEAD
+    if line is not None:
+        lead = await line.follow(campaign)
+        record.identified(_vicidial_ids(line))
+    if not _is_open(campaign, line) and campaign.hours.outside == "people":
+        record.ended(CallOutcome("refused", "outside_hours"))
+        await _refuse(agi, BotStatus.CLOSED, "outside_hours")
+        return
+    filled = campaign.for_lead(lead)
+    outcome, error = await _try_to_talk(phone, agi, filled, record, media, line)
+    if line is not None:
+        record.identified(_vicidial_ids(line))
+        outcome = await line.end(outcome, agi)
+    else:
+        outcome = for_dialplan(outcome)
     record.ended(outcome, error)
     await report(agi, outcome)
     CALLS.labels(outcome=outcome.status).inc()
@@ -166,6 +205,14 @@ async def _take(
             seconds=round(loop.time() - started_s, 1),
         ),
     )
+
+
+def _is_open(campaign: Campaign, line: VicidialCall | None) -> bool:
+    """Whether the campaign's hours allow the call now."""
+    if line is not None:
+        return line.is_open()
+    hours = campaign.hours
+    return hours.is_open(hours.local_time(datetime.now(UTC), None, None))
 
 
 async def _try_to_talk(
@@ -261,10 +308,19 @@ async def hold(
             target_of=campaign.target_of,
             language=language,
             record_opt_out=line.opt_out if line is not None else None,
+            confirm_transfer=line.confirm_transfer if line is not None else None,
+            read_callback=(
+                partial(line.callback.read, language=language)
+                if line is not None
+                else None
+            ),
             promises=lambda text: may_transfer and promises_transfer(text, language),
             notes=CallNotes(record.call_id, record.sink),
         )
-        call = Call(parts, TurnTaking(phone.turn_taking_options(campaign)))
+        options = replace(
+            phone.turn_taking_options(campaign), is_closed=not _is_open(campaign, line)
+        )
+        call = Call(parts, TurnTaking(options))
         live = LiveCall(call, record, campaign, audio, leg.name, recording)
         with call_context(leg=leg.name), phone.talking(call), phone.live.known(live):
             logger.info("call_answered")
@@ -330,6 +386,7 @@ async def report(agi: AgiConnection, outcome: CallOutcome) -> None:
     if outcome.disposition:
         values.append((variables.BOT_DISPOSITION, outcome.disposition))
     if outcome.transfer_to:
+        values.append((variables.BOT_TRANSFER_KIND, outcome.transfer_kind))
         values.append((variables.BOT_TRANSFER_TO, outcome.transfer_to))
     if outcome.is_orderly and (outcome.status != "transfer" or outcome.transfer_to):
         values.append((variables.BOT_RESULT, variables.BOT_RESULT_DONE))

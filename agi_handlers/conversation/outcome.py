@@ -26,6 +26,8 @@ class CallOutcome:
     """The campaign's own status code, at most six characters; empty: none set."""
     transfer_to: str = ""
     """Where the dialplan sends the caller; empty: the campaign's default people."""
+    transfer_kind: str = ""
+    """`in_group` or `extension`, once `transfer_to` is the name alone."""
     is_opt_out: bool = False
     """The caller wants no more calls; recorded while he was still there."""
     callback: str = ""

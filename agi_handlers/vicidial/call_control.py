@@ -1,6 +1,7 @@
 """What one call tells VICIdial: an opt-out, and its one ending.
 
     opt out    the number on the DNC list while the caller is still there
+    confirm    is somebody free where the caller wants to go?
     end        callback ▶ ra_call_control, once ▶ hold and notes
 
 The ending is on disk before it is sent.  What VICIdial does not take in time is the
@@ -14,12 +15,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 from agi_handlers.agi import commands
 from agi_handlers.agi.connection import AgiConnection
-from agi_handlers.agi.protocol import AgiRequest
 from agi_handlers.campaigns import Campaign
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.errors import (
@@ -31,15 +30,17 @@ from agi_handlers.errors import (
 from agi_handlers.vicidial.api_text import phone_digits
 from agi_handlers.vicidial.call_facts import CallControlOptions, CallFacts
 from agi_handlers.vicidial.call_ids import VicidialCallId
-from agi_handlers.vicidial.callback_time import parse_callback_time
+from agi_handlers.vicidial.callback_agreement import CallbackAgreement
 from agi_handlers.vicidial.client import NotSent, VicidialClient
 from agi_handlers.vicidial.duties import (
     AddComment,
+    AddLead,
     Duty,
     HoldForCallback,
     OptOut,
     ReportEnding,
     ScheduleCallback,
+    UpdateLead,
 )
 from agi_handlers.vicidial.endings import (
     HangUp,
@@ -49,15 +50,19 @@ from agi_handlers.vicidial.endings import (
     ending_of,
     for_dialplan,
     status_of,
+    updates_of,
     without_control,
 )
+from agi_handlers.vicidial.lead import Lead
 from agi_handlers.vicidial.outbox import Outbox
 from agi_handlers.vicidial.responses import Refusal, Refused
+from agi_handlers.vicidial.server_clock import ServerClock, utc_now
+from agi_handlers.vicidial.transfer_look import confirm_transfer
 from telemetry import fields
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+_NUMBER_DIGITS = 9  # fewer behind what looks like a country code are a whole number
 Controlled: TypeAlias = Literal[
     "done",  # queued; the channel follows
     "gone",  # VICIdial knows of no such call any more
@@ -75,31 +80,80 @@ class VicidialCall:
         client: VicidialClient,
         outbox: Outbox,
         options: CallControlOptions,
-        campaign: Campaign,
-        request: AgiRequest,
+        facts: CallFacts,
         chain: str,
-        utc_offset_s: Callable[[], int | None],
+        clock: Callable[[], ServerClock | None],
     ) -> None:
         self._client = client
         self._outbox = outbox
         self._options = options
-        self._campaign = campaign
+        self._campaign = Campaign()
         self._chain = chain
-        self._utc_offset_s = utc_offset_s
+        self._clock = clock
         self._has_ended = False
-        self.facts = CallFacts(client, options, campaign, request)
+        self._learning: asyncio.Task[None] | None = None
+        self.facts = facts
+        self.callback = CallbackAgreement(facts, clock)
+
+    async def follow(self, campaign: Campaign) -> Lead:
+        """The persona is known: its lead if its words or hours want one.
+
+        Whatever else can be known is learnt while the talk goes on.
+        """
+        self._campaign = campaign
+        self.facts.follow(campaign)
+        if campaign.wants_lead:
+            await self.facts.fetch_lead()
+        self._learning = asyncio.create_task(self.facts.learn())
+        return self.facts.lead
+
+    async def close(self) -> None:
+        """The session is over."""
+        learning, self._learning = self._learning, None
+        if learning is not None:
+            learning.cancel()
+            await asyncio.wait([learning])
+            if not learning.cancelled():
+                learning.result()
+
+    @property
+    def has_ended(self) -> bool:
+        """True: nothing more is told of this call."""
+        return self._has_ended
+
+    def supersede(self) -> None:
+        """Another session has this channel now: nothing more is told by this one."""
+        self._has_ended = True
 
     # --- while the caller is there ---
 
+    def is_open(self) -> bool:
+        """Whether the campaign's hours allow the call now."""
+        hours, clock = self._campaign.hours, self._clock()
+        server_s = clock.utc_offset_s if clock is not None else None
+        local = hours.local_time(utc_now(clock), self.facts.lead.utc_offset_s, server_s)
+        return hours.is_open(local)
+
+    async def confirm_transfer(self, destination: str) -> str | None:
+        """See `transfer_look`."""
+        return await confirm_transfer(self._client, self._campaign, destination)
+
     async def opt_out(self) -> None:
         """Put the caller's number on the DNC list: on disk, then told at once."""
-        of_lead = self.facts.lead.values.get("phone_number", "")
-        number = phone_digits(of_lead) or self.facts.number
-        if not number:
+        of_lead = phone_digits(self.facts.lead.values.get("phone_number", ""))
+        numbers = [of_lead] if of_lead else self._own_numbers()
+        if not numbers:
             logger.error("opt_out_without_a_number")
-            return
-        for duty in self._opt_outs(number):
-            await self._outbox.tell_now(self._chain, duty)
+        for number in numbers:
+            for duty in self._opt_outs(number):
+                await self._outbox.tell_now(self._chain, duty)
+
+    def _own_numbers(self) -> list[str]:
+        """As the caller's number came, and without the country code before it."""
+        number, code = self.facts.number, self._campaign.vicidial.phone_code
+        if number.startswith(code) and len(number) - len(code) >= _NUMBER_DIGITS:
+            return [number, number.removeprefix(code)]
+        return [number] if number else []
 
     def _opt_outs(self, number: str) -> list[OptOut]:
         where, campaign_id = self._campaign.vicidial.dnc, self.facts.campaign_id
@@ -123,12 +177,13 @@ class VicidialCall:
         self._has_ended = True
         identity = self.facts.identity
         if identity is None:
-            return without_control(outcome) if outcome.transfer_to else outcome
+            await self._report_without_id(outcome, has_hung_up=agi.hung_up)
+            return without_control(outcome)
         if not identity.is_controllable:
             await self._report_three_way(outcome, identity)
             return for_dialplan(outcome)
         ending = ending_of(outcome, self._campaign, has_hung_up=agi.hung_up)
-        callback = self._callback(outcome, identity)
+        callback = self.callback.schedule(outcome, identity.lead_id)
         controlled: Controlled = "not_done"
         if isinstance(ending, HangUp | TransferTo):
             controlled = await self._control(ending, identity, callback)
@@ -194,11 +249,8 @@ class VicidialCall:
         self, ending: HangUp | TransferTo, identity: VicidialCallId
     ) -> Controlled:
         """`ra_call_control`; again only where the first one had no effect at all."""
-        users = [self.facts.agent_user]
-        fallback = self._campaign.vicidial.agent_user or self._options.agent_user
-        if fallback and fallback != self.facts.agent_user:
-            users.append(fallback)
-        for user in users:
+        is_to_agent = isinstance(ending, TransferTo) and ending.target.kind == "agent"
+        for user in self._users():
             try:
                 await self._send_as(user, ending, identity)
             except Refused as exc:
@@ -210,6 +262,8 @@ class VicidialCall:
                     return "gone"
                 if exc.reason in (Refusal.INGROUP_INVALID, Refusal.PHONE_INVALID):
                     return "bad_target"
+                if is_to_agent:
+                    return "bad_target"  # that person is not there
                 if exc.reason is not Refusal.AGENT_NOT_LOGGED_IN:
                     return "not_done"
             except NotSent as exc:
@@ -219,9 +273,16 @@ class VicidialCall:
                 logger.warning("ending_unanswered", extra=fields(error=str(exc)))
                 return "unknown"
             else:
-                self.facts.agent_user = user
+                if not is_to_agent:
+                    self.facts.agent_user = user
                 return "done"
         return "not_done"
+
+    def _users(self) -> list[str]:
+        """Whom to name as the line: the call's own, or else the first there is."""
+        fallback = self._campaign.vicidial.agent_user or self._options.agent_user
+        users = [self.facts.agent_user, fallback]
+        return [user for user in dict.fromkeys(users) if user]
 
     async def _send_as(
         self, user: str, ending: HangUp | TransferTo, identity: VicidialCallId
@@ -232,6 +293,8 @@ class VicidialCall:
                 await client.hang_up(call_id, user, status)
             case TransferTo(status, target) if target.kind == "in_group":
                 await client.transfer_to_in_group(call_id, user, status, target.name)
+            case TransferTo(status, target) if target.kind == "agent":
+                await client.transfer_to_agent(call_id, target.name, status)
             case TransferTo(status, target):
                 await client.transfer_to_extension(call_id, user, status, target.name)
 
@@ -260,8 +323,49 @@ class VicidialCall:
         comment = comment_of(outcome, is_callback_scheduled=callback is not None)
         if comment:
             duties.append(AddComment(lead_id, comment))
+        await self._put(*duties, *self._updates(outcome, lead_id))
+
+    async def _put(self, *duties: Duty) -> None:
         for duty in duties:
             await self._outbox.put(self._chain, duty)
+
+    def _updates(self, outcome: CallOutcome, lead_id: int) -> list[Duty]:
+        values, custom = updates_of(outcome, self._campaign)
+        return [UpdateLead(lead_id, values, custom)] if values or custom else []
+
+    async def _report_without_id(
+        self, outcome: CallOutcome, *, has_hung_up: bool
+    ) -> None:
+        """Nothing is controlled or guessed; what was agreed with the caller is kept.
+
+        For a caller at a DID: the one lead that has his number, or a new one of the
+        campaign's list.
+        """
+        rules, facts = self._campaign.vicidial, self.facts
+        lead_id = facts.lead.lead_id
+        callback = self.callback.schedule(outcome, lead_id or 0)
+        comment = comment_of(outcome, is_callback_scheduled=callback is not None)
+        if lead_id is not None:
+            duties: list[Duty] = [callback] if callback is not None else []
+            if comment:
+                duties.append(AddComment(lead_id, comment))
+            await self._put(*duties, *self._updates(outcome, lead_id))
+        elif rules.new_lead_list and facts.is_number_unknown:
+            ending = ending_of(outcome, self._campaign, has_hung_up=has_hung_up)
+            duty = AddLead(
+                self._own_numbers()[-1],
+                rules.phone_code,
+                rules.new_lead_list,
+                "" if isinstance(ending, LeaveToDialplan) else ending.status,
+                comment,
+            )
+            if callback is not None:
+                duty = replace(
+                    duty, campaign_id=callback.campaign_id, callback_at=callback.at
+                )
+            await self._put(duty)
+        elif callback is not None or comment:
+            logger.warning("nothing_to_keep_it_in", extra=fields(comment=bool(comment)))
 
     async def _report_three_way(
         self, outcome: CallOutcome, identity: VicidialCallId
@@ -310,36 +414,3 @@ class VicidialCall:
         if controlled == "bad_target":
             return replace(outcome, transfer_to="")
         return without_control(outcome)
-
-    def _callback(
-        self, outcome: CallOutcome, identity: VicidialCallId
-    ) -> ScheduleCallback | None:
-        """The callback the caller asked for, in the web server's time."""
-        if not outcome.callback or identity.lead_id is None or outcome.is_opt_out:
-            return None
-        server_offset_s = self._utc_offset_s()
-        if server_offset_s is None:
-            logger.error("callback_without_server_time")
-            return None
-        lead_offset_s = self.facts.lead.utc_offset_s
-        if lead_offset_s is None:
-            lead_offset_s = server_offset_s
-        now = datetime.now(UTC).replace(tzinfo=None)
-        there = now + timedelta(seconds=lead_offset_s)
-        moment = parse_callback_time(outcome.callback, there)
-        if moment is None or not self.facts.campaign_id:
-            logger.warning(
-                "callback_not_scheduled",
-                extra=fields(
-                    is_time_understood=moment is not None,
-                    campaign=self.facts.campaign_id,
-                ),
-            )
-            return None
-        at = moment + timedelta(seconds=server_offset_s - lead_offset_s)
-        return ScheduleCallback(
-            identity.lead_id,
-            self.facts.campaign_id,
-            at.strftime("%Y-%m-%d %H:%M:%S"),
-            f"bot: {outcome.callback}"[:100],
-        )

@@ -19,7 +19,7 @@ from agi_handlers.vicidial.api_text import phone_digits
 from agi_handlers.vicidial.call_ids import LineState, VicidialCallId, identify, recover
 from agi_handlers.vicidial.client import VicidialClient
 from agi_handlers.vicidial.lead import NO_LEAD, Lead
-from agi_handlers.vicidial.look_ups import ColumnsShifted
+from agi_handlers.vicidial.look_ups import CallInfo, ColumnsShifted
 from agi_handlers.vicidial.responses import Refusal, Refused
 from telemetry import fields
 
@@ -65,9 +65,10 @@ class CallFacts:
         self,
         client: VicidialClient,
         options: CallControlOptions,
-        campaign: Campaign,
         request: AgiRequest,
+        agent_user: str = "",
     ) -> None:
+        """agent_user: whose lines the call may be on, if not the service's own."""
         self._client = client
         self._options = options
         self.number = phone_digits(request.callerid)
@@ -76,8 +77,25 @@ class CallFacts:
         )
         self.lead: Lead = NO_LEAD
         self.group = ""  # campaign, or in-group: where the log row is
-        self.campaign_id = campaign.vicidial.campaign_id
-        self.agent_user = campaign.vicidial.agent_user or options.agent_user
+        self.campaign_id = ""
+        self.list_id = ""
+        self.agent_user = agent_user or options.agent_user
+        self._is_line_known = False
+        self.is_number_unknown = False
+        """True: VICIdial was asked, and has no lead with the caller's number."""
+
+    @property
+    def in_group(self) -> str:
+        """Of an inbound call, once that is known."""
+        is_inbound = self.identity is not None and self.identity.has_inbound_log
+        return self.group if is_inbound else ""
+
+    def follow(self, campaign: Campaign) -> None:
+        """What the persona says about its calls."""
+        rules = campaign.vicidial
+        self.campaign_id = rules.campaign_id or self.campaign_id
+        if not self._is_line_known:
+            self.agent_user = rules.agent_user or self.agent_user
 
     async def recover(self, claimed: Callable[[], frozenset[str]]) -> None:
         """Find the call on one of the own lines, by the caller's number."""
@@ -98,12 +116,34 @@ class CallFacts:
         found = recover(self.number, [li for li in lines if li], claimed())
         if found is not None:
             self.identity, self.agent_user = found
+            self._is_line_known = True
 
     async def _line_state(self, user: str) -> LineState | None:
         status = await self._client.agent_status(user)
         if status is None:
             return None
         return LineState(user, status.call_id, status.phone_number)
+
+    async def fetch_group(self) -> None:
+        """Campaign or in-group, at once: it chooses the persona."""
+        if self.identity is None or self.group:
+            return
+        try:
+            async with asyncio.timeout(self._options.lead_timeout_s):
+                info = await self._client.callid_info(self.identity.text)
+        except (TimeoutError, VicidialError) as exc:
+            logger.warning("group_not_read", extra=fields(error=str(exc) or "too slow"))
+            return
+        if info is not None:
+            self._note(info)
+
+    def _note(self, info: CallInfo) -> None:
+        assert self.identity is not None
+        self.group, self.list_id = info.campaign_id, info.list_id
+        if not self.identity.has_inbound_log:
+            self.campaign_id = self.campaign_id or info.campaign_id
+        if info.user not in _NOBODY:
+            self.agent_user, self._is_line_known = info.user, True
 
     async def fetch_lead(self) -> None:
         """Its data, if VICIdial tells in time; a call goes on without."""
@@ -121,7 +161,10 @@ class CallFacts:
         """Of a call without an id: the one lead that has the caller's number."""
         if self.identity is not None:
             return self.identity.lead_id
-        found = await self._client.lead_search(self.number) if self.number else ()
+        if not self.number:
+            return None
+        found = await self._client.lead_search(self.number)
+        self.is_number_unknown = not found
         return found[0] if len(found) == 1 else None
 
     async def _lead(self, lead_id: int) -> Lead:
@@ -152,11 +195,8 @@ class CallFacts:
                 continue
             if info is None:
                 continue
-            self.group = info.campaign_id
-            if not self.identity.has_inbound_log:
-                self.campaign_id = self.campaign_id or info.campaign_id
-            if info.user not in _NOBODY:
-                self.agent_user = info.user
+            self._note(info)
+            if self._is_line_known:
                 break
         if not self.campaign_id and self.agent_user:
             await self._learn_campaign()

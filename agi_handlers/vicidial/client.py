@@ -120,6 +120,18 @@ class CallbackRequest:
     comments: str = ""
     status: str = "CALLBK"
 
+    @property
+    def form(self) -> dict[str, str]:
+        """As `update_lead` and `add_lead` want it."""
+        return {
+            "campaign_id": self.campaign_id,
+            "callback": "Y",
+            "callback_status": self.status,
+            "callback_datetime": self.at,
+            "callback_type": "ANYONE",
+            "callback_comments": stored_text(self.comments, "callback_comments"),
+        }
+
 
 class VicidialClient:
     """One connection pool to one VICIdial; use as an async context."""
@@ -191,6 +203,14 @@ class VicidialClient:
             {"stage": "INGROUPTRANSFER", "ingroup_choices": in_group},
         )
 
+    async def transfer_to_agent(self, call_id: str, agent: str, status: str) -> None:
+        """`ra_call_control` to one person, by his user id.
+
+        VICIdial takes AGENTDIRECT's person from agent_user, so its log names him.
+        Raises as `hang_up`; AGENT_NOT_LOGGED_IN: he is not there.
+        """
+        await self.transfer_to_in_group(call_id, agent, status, "AGENTDIRECT")
+
     async def transfer_to_extension(
         self, call_id: str, agent_user: str, status: str, extension: str
     ) -> None:
@@ -233,7 +253,9 @@ class VicidialClient:
         """
         custom = {"custom_fields": "Y", "list_id": list_id} if list_id else {}
         lines = await self._look_up(
-            "lead_field_info", {"lead_id": str(lead_id), "field_name": name, **custom}
+            "lead_field_info",
+            {"lead_id": str(lead_id), "field_name": name, **custom},
+            is_bare=True,
         )
         return lines[0] if lines else ""
 
@@ -273,8 +295,11 @@ class VicidialClient:
 
     async def in_group_status(self, in_group: str) -> InGroupStatus | None:
         """Calls and agents of an in-group."""
-        lines = await self._look_up("in_group_status", {"in_groups": in_group})
-        return read_in_group_status(lines)
+        lines = await self._look_up(
+            "in_group_status",
+            {"in_groups": in_group, "header": "YES", "stage": "pipe"},
+        )
+        return read_in_group_status(in_group, lines)
 
     # --- Non-Agent API: changes ---
 
@@ -302,16 +327,7 @@ class VicidialClient:
         if comments is not None:
             asked["comments"] = comments
         if callback is not None:
-            asked |= {
-                "campaign_id": callback.campaign_id,
-                "callback": "Y",
-                "callback_status": callback.status,
-                "callback_datetime": callback.at,
-                "callback_type": "ANYONE",
-                "callback_comments": stored_text(
-                    callback.comments, "callback_comments"
-                ),
-            }
+            asked |= callback.form
         asked["lead_id"] = str(lead_id)
         response = await self._post("non_agent", "update_lead", asked)
         if callback is None and not isinstance(response, Accepted | Denied):
@@ -319,7 +335,8 @@ class VicidialClient:
             if not data:
                 return
         done = accepted("update_lead", response)
-        if callback is not None and not any("CALLBACK" in n for n in done.notices):
+        words = self._options.vocabulary
+        if callback is not None and not words.has_callback(done.notices):
             raise Refused("update_lead", Refusal.OTHER, "no callback was scheduled")
 
     async def update_log_entry(self, group: str, call_id: str, status: str) -> None:
@@ -331,18 +348,31 @@ class VicidialClient:
         )
 
     async def add_lead(
-        self, phone_number: str, list_id: int, values: Mapping[str, str]
+        self,
+        phone_number: str,
+        list_id: int,
+        values: Mapping[str, str],
+        callback: CallbackRequest | None = None,
     ) -> int | None:
-        """A new lead; its id where VICIdial says it."""
+        """A new lead; its id, or None when the list has that number already.
+
+        With a callback VICIdial sets CBHOLD by itself.
+
+        Raises:
+            Refused: no such list, no number.  VicidialUnavailable.
+        """
         asked = {name: stored_text(v, name) for name, v in values.items()}
         done = await self._change(
             "add_lead",
             {
                 "phone_code": "1",
                 **asked,
+                **(callback.form if callback is not None else {}),
                 "phone_number": phone_digits(phone_number),
                 "list_id": str(list_id),
+                "duplicate_check": "DUPLIST",  # so that it can be told twice
             },
+            done_already=Refusal.ALREADY,
         )
         # phone|list|lead_id|gmt|user; the manual has another order
         ids = done.values[2:3] if done is not None else ()
@@ -376,8 +406,10 @@ class VicidialClient:
         function: str,
         asked: Mapping[str, str],
         missing: tuple[Refusal, ...] = (Refusal.NOT_FOUND,),
+        *,
+        is_bare: bool = False,
     ) -> tuple[str, ...]:
-        response = await self._post("non_agent", function, asked)
+        response = await self._post("non_agent", function, asked, is_bare=is_bare)
         if isinstance(response, Denied) and response.reason in missing:
             return ()
         return data_lines(function, response)
@@ -402,6 +434,7 @@ class VicidialClient:
         asked: Mapping[str, str],
         *,
         with_login: bool = True,
+        is_bare: bool = False,
     ) -> Response:
         assert self._http is not None, "used outside its context"
         options = self._options
@@ -426,7 +459,13 @@ class VicidialClient:
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as exc:
             ERRORS.labels(kind="vicidial_connection").inc()
             raise VicidialUnavailable(f"{function}: {type(exc).__name__}") from exc
-        response = read_response(status, body, options.vocabulary, options.password)
+        response = read_response(
+            status,
+            body,
+            options.vocabulary,
+            options.password,
+            bare_function=function if is_bare else "",
+        )
         took_ms = round((perf_counter() - started_s) * 1000)
         self._note(function, response, took_ms)
         return response

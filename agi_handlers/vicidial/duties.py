@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias, assert_never
 
+from agi_handlers.errors import VicidialUnavailable
 from agi_handlers.vicidial.client import CallbackRequest, VicidialClient
-from agi_handlers.vicidial.responses import Refusal, Refused
+from agi_handlers.vicidial.responses import LoginRefused, Refusal, Refused
 from telemetry import fields
 
 logger = logging.getLogger(__name__)
@@ -82,13 +84,45 @@ class AddComment:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class UpdateLead:
+    """Fields the caller corrected; the lead's status stays as it is."""
+
+    lead_id: int
+    values: Mapping[str, str]
+    custom: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AddLead:
+    """A caller VICIdial did not know: a lead with what came of his call."""
+
+    phone_number: str
+    phone_code: str
+    list_id: int
+    status: str
+    comment: str
+    campaign_id: str = ""
+    callback_at: str = ""
+    """Empty: no callback was agreed."""
+
+
 Duty: TypeAlias = (
-    OptOut | ScheduleCallback | ReportEnding | HoldForCallback | AddComment
+    OptOut
+    | ScheduleCallback
+    | ReportEnding
+    | HoldForCallback
+    | AddComment
+    | UpdateLead
+    | AddLead
 )
 _KINDS: dict[str, type[Duty]] = {
     kind.__name__: kind
-    for kind in (OptOut, ScheduleCallback, ReportEnding, HoldForCallback, AddComment)
-}
+    for kind in (
+        OptOut, ScheduleCallback, ReportEnding, HoldForCallback, AddComment, UpdateLead,
+        AddLead,
+    )
+}  # fmt: skip
 
 
 class DutyUnreadable(ValueError):
@@ -129,6 +163,10 @@ async def tell(client: VicidialClient, duty: Duty, *, is_late: bool) -> None:
             await _hold_for_callback(client, duty)
         case AddComment(lead_id, text):
             await _add_comment(client, lead_id, text)
+        case UpdateLead(lead_id, values, custom):
+            await client.update_lead(lead_id, values, custom=custom)
+        case AddLead():
+            await _add_lead(client, duty)
         case _:
             assert_never(duty)
 
@@ -140,13 +178,26 @@ async def _report_ending(
     if not group:
         info = await client.callid_info(duty.call_id)
         group = info.campaign_id if info is not None else ""
+    refused: Refused | None = None
     if group:
         try:
             await client.update_log_entry(group, duty.call_id, duty.status)
+        except LoginRefused:
+            raise
         except Refused as exc:
-            if exc.reason is not Refusal.NOT_FOUND:
-                raise
-            logger.warning("call_not_in_vicidials_log")
+            # the lead can still be told
+            if exc.reason in (Refusal.NOT_FOUND, Refusal.UNKNOWN_FUNCTION):
+                logger.warning("call_not_in_vicidials_log", extra=fields(why=str(exc)))
+            else:
+                refused = exc
+    await _report_to_lead(client, duty, is_late=is_late)
+    if refused is not None:
+        raise refused
+
+
+async def _report_to_lead(
+    client: VicidialClient, duty: ReportEnding, *, is_late: bool
+) -> None:
     if not duty.sets_lead or duty.lead_id is None:
         return
     if is_late:
@@ -165,6 +216,27 @@ async def _hold_for_callback(client: VicidialClient, duty: HoldForCallback) -> N
         await client.update_lead(duty.lead_id, {"status": CALLBACK_HOLD})
     elif found != CALLBACK_HOLD:
         logger.info("lead_has_moved_on", extra=fields(lead_id=duty.lead_id))
+
+
+async def _add_lead(client: VicidialClient, duty: AddLead) -> None:
+    callback = None
+    if duty.callback_at:
+        callback = CallbackRequest(duty.campaign_id, duty.callback_at, duty.comment)
+    lead_id = await client.add_lead(
+        duty.phone_number, duty.list_id, {"phone_code": duty.phone_code}, callback
+    )
+    if lead_id is None:  # it is there already, perhaps by an earlier try of this
+        found = await client.lead_search(duty.phone_number)
+        if not found:
+            raise VicidialUnavailable("add_lead: neither added nor found")
+        lead_id = found[0]
+        if callback is not None:
+            await client.update_lead(lead_id, {}, callback=callback)
+            await client.update_lead(lead_id, {"status": CALLBACK_HOLD})
+    if callback is None and duty.status:
+        await client.update_lead(lead_id, {"status": duty.status})
+    if duty.comment:
+        await _add_comment(client, lead_id, duty.comment)
 
 
 async def _add_comment(client: VicidialClient, lead_id: int, text: str) -> None:

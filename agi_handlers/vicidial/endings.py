@@ -8,12 +8,17 @@ failure, or people wanted      nothing: the dialplan takes the caller to its peo
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from agi_handlers.campaigns import Campaign, TransferTarget
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.vicidial.api_text import stored_text
+from telemetry import fields
+
+logger = logging.getLogger(__name__)
 
 _MAX_NOTE_CHARS = 120  # of the lead's 255, so that earlier comments keep room
 DEFAULT_IN_GROUP = "DEFAULTINGROUP"
@@ -69,6 +74,8 @@ def status_of(outcome: CallOutcome, campaign: Campaign) -> str:
         return known.callback
     match outcome.status:
         case "completed":
+            if outcome.reason == "outside_hours":
+                return known.closed
             return known.completed
         case "no_input":
             return known.no_input
@@ -87,17 +94,41 @@ def comment_of(outcome: CallOutcome, *, is_callback_scheduled: bool) -> str:
     return f"bot: {text[:_MAX_NOTE_CHARS].rstrip()}" if text else ""
 
 
+def updates_of(
+    outcome: CallOutcome, campaign: Campaign
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Fields and custom ones the caller corrected, as far as the campaign lets him."""
+    rules = campaign.vicidial
+    labels = {label.lower(): label for label in rules.custom_fields}
+    values: dict[str, str] = {}
+    custom: dict[str, str] = {}
+    for update in outcome.updates:
+        name, _, value = update.partition(" ")
+        name, value = name.strip(":=").lower(), value.strip()
+        if name in rules.update_fields and value:
+            values[name] = value
+        elif name in labels and value:
+            custom[labels[name]] = value
+        else:
+            logger.warning("update_not_allowed", extra=fields(field=name[:40]))
+    return values, custom
+
+
 def for_dialplan(outcome: CallOutcome) -> CallOutcome:
-    """The target without what tells in-groups from extensions."""
-    return replace(outcome, transfer_to=TransferTarget.parse(outcome.transfer_to).name)
+    """The target's kind and name, each by itself."""
+    target = TransferTarget.parse(outcome.transfer_to)
+    kind = "" if target.kind == "people" else target.kind
+    return replace(outcome, transfer_to=target.name, transfer_kind=kind)
 
 
 def without_control(outcome: CallOutcome) -> CallOutcome:
-    """A transfer that VICIdial did not make: the dialplan goes to the in-group.
+    """A transfer that VICIdial did not make: the dialplan goes there by itself.
 
-    It takes the name for an in-group's, so with an extension, or with a default that
-    only VICIdial can resolve, the dialplan's own people take over.
+    To an in-group or an extension it can; for one person, or for a default that only
+    VICIdial can resolve, its own people take over.
     """
     target = TransferTarget.parse(outcome.transfer_to)
-    usable = target.kind == "in_group" and target.name != DEFAULT_IN_GROUP
-    return replace(outcome, transfer_to=target.name if usable else "")
+    usable = target.kind in ("in_group", "extension")
+    if not usable or target.name == DEFAULT_IN_GROUP:
+        outcome = replace(outcome, transfer_to="")
+    return for_dialplan(outcome)

@@ -57,6 +57,8 @@ class ApiVersion:
     build: str
     utc_offset_s: int | None = None
     """Of the web server's local time, in which all of VICIdial's times are."""
+    epoch_s: int | None = None
+    """Its clock, when it answered."""
 
 
 def read_version(lines: Sequence[str]) -> ApiVersion:
@@ -68,17 +70,19 @@ def read_version(lines: Sequence[str]) -> ApiVersion:
     }
     if not parts.get("VERSION"):
         raise VicidialUnavailable("version: not an answer of VICIdial's API")
-    offset_s: int | None = None
+    offset_s = epoch_s = None
     try:
         local = datetime.strptime(parts["DATE"], "%Y-%m-%d %H:%M:%S")
-        seconds = local.replace(tzinfo=UTC).timestamp() - int(parts["EPOCH"])
+        epoch_s = int(parts["EPOCH"])
+        seconds = local.replace(tzinfo=UTC).timestamp() - epoch_s
         # zones are whole quarters of an hour; the answer's two clocks tick apart
         offset_s = round(seconds / 900) * 900
     except (KeyError, ValueError, OverflowError):
         pass
     if offset_s is not None and abs(offset_s) > 15 * 3600:
         offset_s = None
-    return ApiVersion(parts["VERSION"][:40], parts.get("BUILD", "")[:40], offset_s)
+    build = parts.get("BUILD", "")[:40]
+    return ApiVersion(parts["VERSION"][:40], build, offset_s, epoch_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +152,42 @@ class InGroupStatus:
     num_calls: int
     num_waiting: int
     num_agents: int
+    """Logged in, whatever they do."""
+    num_agents_waiting: int | None = None
+    """Free for a call; None: this VICIdial does not tell."""
+
+    @property
+    def is_somebody_free(self) -> bool:
+        """A call sent there now would be taken at once."""
+        if self.num_agents_waiting is None:
+            return self.num_agents > 0
+        return self.num_agents_waiting > 0
 
 
-def read_in_group_status(lines: Sequence[str]) -> InGroupStatus | None:
-    """From the last line; a header before it is passed over."""
-    if not lines:
+# Without its header line: group, calls, calls waiting, agents, in calls, waiting.
+_AGENTS_WAITING_COLUMN = 5
+
+
+def read_in_group_status(in_group: str, lines: Sequence[str]) -> InGroupStatus | None:
+    """The group's line, its columns by the header's names where there is one.
+
+    Raises:
+        ColumnsShifted: no numbers where they should be.
+    """
+    rows = (line.split("|") for line in lines)
+    row = next((values for values in rows if values[0].strip() == in_group), None)
+    if row is None:
         return None
-    values = lines[-1].split("|")
-    numbers = [int(v) for v in values[1:4] if v.strip().isascii() and v.isdigit()]
-    if len(numbers) < 3:
+    numbers = [int(v) if v.strip().isdecimal() else None for v in row]
+    if len(numbers) < 4 or None in numbers[1:4]:
         raise ColumnsShifted("in_group_status: three numbers are missing")
-    return InGroupStatus(values[0], *numbers)
+    names = [name.strip().lower().replace("_", " ") for name in lines[0].split("|")]
+    place = _AGENTS_WAITING_COLUMN
+    if names[0] != in_group.lower():
+        place = names.index("agents waiting") if "agents waiting" in names else -1
+    free = numbers[place] if 0 < place < len(numbers) else None
+    calls, waiting, agents = (number or 0 for number in numbers[1:4])
+    return InGroupStatus(in_group, calls, waiting, agents, free)
 
 
 def read_lead_search(lines: Sequence[str]) -> tuple[int, ...]:

@@ -166,7 +166,9 @@ class Outbox:
     async def _round(self) -> float:
         """Tell every duty that is due; how long to rest then."""
         options = self._options
-        due = await self._quietly(self._file.due, time.time(), options.batch) or []
+        longest_s = options.longest_retry_s + options.late_after_s + 60
+        due = await self._quietly(self._file.due, time.time(), options.batch, longest_s)
+        due = due or []
         num_failures = num_told = 0
         for waiting in due:
             try:

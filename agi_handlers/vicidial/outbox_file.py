@@ -130,16 +130,21 @@ class OutboxFile:
             )
         )
 
-    def due(self, now_s: float, limit: int) -> list[Waiting]:
-        """Duties whose time has come, at most one of each chain."""
+    def due(self, now_s: float, limit: int, longest_s: float) -> list[Waiting]:
+        """Duties whose time has come, at most one of each chain.
+
+        longest_s: nothing is ever put off for longer; what seems to be, was so by a
+        clock that has been set back since.
+        """
 
         def select(db: sqlite3.Connection) -> list[Waiting]:
             rows = db.execute(
                 "SELECT number, kind, body, created_s, attempts FROM duties AS d "
-                "WHERE given_up = 0 AND due_s <= ? AND number = (SELECT min(number) "
+                "WHERE given_up = 0 AND (due_s <= ? OR due_s > ?) "
+                "AND number = (SELECT min(number) "
                 "FROM duties WHERE chain = d.chain AND given_up = 0) "
                 "ORDER BY number LIMIT ?",
-                (now_s, limit),
+                (now_s, now_s + longest_s, limit),
             )
             return [Waiting(*row) for row in rows]
 

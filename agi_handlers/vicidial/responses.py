@@ -72,6 +72,7 @@ _ENGLISH: tuple[tuple[str, Refusal], ...] = (
     ("ingroup is not valid", Refusal.INGROUP_INVALID),
     ("phone_number is not valid", Refusal.PHONE_INVALID),
     ("dnc number already exists", Refusal.ALREADY),
+    ("duplicate phone number", Refusal.ALREADY),
     ("no records updated", Refusal.UNCHANGED),
     ("not found", Refusal.NOT_FOUND),
     ("no matches found", Refusal.NOT_FOUND),
@@ -86,6 +87,8 @@ class Vocabulary:
     success: str = "SUCCESS"
     error: str = "ERROR"
     notice: str = "NOTICE"
+    callback: str = "SCHEDULED CALLBACK"
+    """In the notice of a callback that was made."""
     translations: Mapping[str, Refusal] = field(
         default_factory=lambda: MappingProxyType({})
     )
@@ -104,14 +107,22 @@ class Vocabulary:
             name, equals, phrase = (part.strip() for part in entry.partition("="))
             if not equals or not phrase:
                 raise ValueError(f"{entry!r}: name=phrase is wanted")
-            if name in ("success", "error", "notice"):
+            if name in ("success", "error", "notice", "callback"):
                 words[name] = phrase
             elif name in set(Refusal):
                 translations[phrase] = Refusal(name)
             else:
-                known = ", ".join(("success", "error", "notice", *Refusal))
+                known = ", ".join(("success", "error", "notice", "callback", *Refusal))
                 raise ValueError(f"{name!r} is none of {known}")
         return cls(**words, translations=MappingProxyType(translations))
+
+    def has_callback(self, notices: Sequence[str]) -> bool:
+        """A callback was made; `... NOT ADDED, CAMPAIGN NOT VALID` is none."""
+        return any(
+            self.callback.casefold() in notice.casefold()
+            and not re.search(r"\b(?:NOT|INVALID)\b", notice)
+            for notice in notices
+        )
 
     def reason_of(self, phrase: str) -> Refusal:
         lowered = phrase.casefold()
@@ -125,6 +136,10 @@ class Vocabulary:
 
 
 ENGLISH = Vocabulary()
+# What any function may answer in place of its own errors.
+_GENERAL = frozenset(
+    (Refusal.LOGIN, Refusal.PERMISSION, Refusal.API_OFF, Refusal.UNKNOWN_FUNCTION)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +182,13 @@ def read_response(
     body: bytes,
     vocabulary: Vocabulary = ENGLISH,
     secret: str = "",
+    *,
+    bare_function: str = "",
 ) -> Response:
     """What VICIdial answered.
+
+    bare_function: the function answers with what somebody typed, which may begin with
+    `ERROR:` as well; then only its own errors and those of any function count.
 
     secret: the API password.  An error that repeats it is one about the login, in
     whatever language it is written.
@@ -182,11 +202,20 @@ def read_response(
     text = body.decode("utf-8", errors="replace").replace("\x00", "")
     lines = tuple(line for raw in text.splitlines() if (line := raw.strip()))
     verdict = _verdict(lines, vocabulary, secret)
+    if bare_function and not _is_of(bare_function, verdict):
+        return Data(lines)
     if verdict is not None:
         return verdict
     if any(_TAG.search(line) for line in lines):
         return Unusable("a page of HTML: is ULTRAVOX_VICIDIAL_URL the dialer's web?")
     return Data(lines)
+
+
+def _is_of(function: str, verdict: Accepted | Denied | None) -> bool:
+    if not isinstance(verdict, Denied):
+        return False
+    is_own = verdict.phrase.casefold().startswith(function)
+    return is_own or verdict.reason in _GENERAL
 
 
 def _verdict(

@@ -93,6 +93,15 @@ class VicidialDatabase:
     dnc: set[tuple[str, str]] = field(default_factory=set)
     callbacks: dict[str, dict[str, str]] = field(default_factory=dict)
     custom: dict[str, dict[str, str]] = field(default_factory=dict)
+    free_agents: dict[str, int] = field(default_factory=dict)
+    """In-group -> agents waiting for a call; two where nothing is said."""
+    agents: dict[str, str] = field(default_factory=dict)
+    """People logged in -> READY, INCALL, PAUSED."""
+    remote_agents: dict[str, str] = field(default_factory=dict)
+    """User ID Start -> ACTIVE or INACTIVE, as last set by API."""
+    forbidden: frozenset[str] = frozenset()
+    """Functions the API user may not use."""
+    clock_ahead_s: int = 0
     has_strict_sql: bool = False
     refuses_callbacks: bool = False
     unknown_functions: frozenset[str] = frozenset()
@@ -182,6 +191,12 @@ class VicidialDatabase:
         if refused:
             return refused
         is_agent_api = path == "/agc/api.php"
+        if function in self.forbidden:
+            who = "auth USER" if is_agent_api else f"{function} USER"
+            return (
+                f"ERROR: {who} DOES NOT HAVE PERMISSION TO USE THIS FUNCTION - "
+                f"{self.user}|{function}|\n"
+            )
         name = f"_{'agent' if is_agent_api else 'non_agent'}_{function}"
         do = getattr(self, name, None)
         if do is None or function in self.unknown_functions:
@@ -190,7 +205,7 @@ class VicidialDatabase:
         return body + "\n"
 
     def _version(self, path: str) -> str:
-        now = int(time.time())
+        now = int(time.time()) + self.clock_ahead_s
         local = time.gmtime(now + self.utc_offset_s)
         date = time.strftime("%Y-%m-%d %H:%M:%S", local)
         if path == "/agc/api.php":
@@ -216,7 +231,7 @@ class VicidialDatabase:
         stage, status = form.get("stage", ""), form.get("status", "") or "RAXFER"
         if not user or not call_id or not stage:
             return f"ERROR: ra_call_control not valid - {call_id}|{user}|{stage}"
-        if user not in self.lines:
+        if user not in self.lines and user not in self.agents:
             return f"ERROR: agent_user is not logged in - {user}"
         call = self.calls.get(call_id.upper())
         if call is None:
@@ -236,7 +251,9 @@ class VicidialDatabase:
                 where = form.get("ingroup_choices", "")
                 if where == "DEFAULTINGROUP":
                     return "ERROR: ingroup is not valid - ---NONE---"
-                if where not in _INGROUPS:
+                if where == "AGENTDIRECT":
+                    where = f"AGENTDIRECT {user}"
+                elif where not in _INGROUPS:
                     return f"ERROR: ingroup is not valid - {where}"
             case _:
                 return f"ERROR: stage is not valid - {stage}"
@@ -272,6 +289,8 @@ class VicidialDatabase:
     def _non_agent_agent_status(self, form: dict[str, str]) -> str:
         user = form["agent_user"]
         line = self.lines.get(user)
+        if user in self.agents:
+            line = Line(user, self.agents[user])
         if line is None:
             return f"ERROR: agent_status AGENT NOT LOGGED IN: {user}"
         header = (
@@ -311,7 +330,18 @@ class VicidialDatabase:
         return f"{number}|{len(ids)}|{'-'.join(sorted(ids, key=int, reverse=True))}"
 
     def _non_agent_in_group_status(self, form: dict[str, str]) -> str:
-        return f"{form['in_groups']}|2|1|3|1|2|0|0|0|0"
+        lines = []
+        if form.get("header") == "YES":
+            lines.append(
+                "ingroup|total_calls|calls_waiting|agents_logged_in|agents_in_calls|"
+                "agents_waiting|agents_paused|agents_in_dead_calls|agents_in_dispo|"
+                "agents_in_dial"
+            )
+        for name in form["in_groups"].split("|"):
+            if name in _INGROUPS:
+                free = self.free_agents.get(name, 2)
+                lines.append(f"{name}|2|1|3|{3 - min(free, 3)}|{free}|0|0|0|0")
+        return "\n".join(lines)
 
     def _non_agent_update_lead(self, form: dict[str, str]) -> str:
         lead_id = form.get("lead_id", "")
@@ -344,10 +374,7 @@ class VicidialDatabase:
         is_callback = form.get("callback") == "Y" and not self.refuses_callbacks
         if is_callback and form.get("campaign_id"):
             verb = "UPDATED" if lead_id in self.callbacks else "ADDED"
-            self.callbacks[lead_id] = {
-                name: form.get(name, "")
-                for name in ("callback_datetime", "callback_status", "campaign_id")
-            }
+            self.callbacks[lead_id] = _callback(form)
             lines.append(
                 f"NOTICE: update_lead SCHEDULED CALLBACK {verb} - {lead_id}|1|BOTCAMP"
             )
@@ -371,12 +398,28 @@ class VicidialDatabase:
         number, lead_id = form["phone_number"], 1 + max(map(int, self.leads), default=0)
         if len(number) < 6:
             return f"ERROR: add_lead INVALID PHONE NUMBER LENGTH - {number}|{self.user}"
-        self.add_lead(lead_id, number)
-        return (
+        known = [
+            lead
+            for lead in self.leads.values()
+            if lead["phone_number"] == number and lead["list_id"] == form["list_id"]
+        ]
+        if known and form.get("duplicate_check") == "DUPLIST":
+            return (
+                "ERROR: add_lead DUPLICATE PHONE NUMBER IN LIST - "
+                f"{number}|{form['list_id']}|{known[0]['lead_id']}"
+            )
+        given = {n: form[n] for n in LEAD_FIELDS if form.get(n)}
+        self.add_lead(lead_id, **{**given, "phone_number": number})
+        lines = [
             "SUCCESS: add_lead LEAD HAS BEEN ADDED - "
-            f"{number}|{form['list_id']}|{lead_id}|-5|{self.user}\n"
-            f"NOTICE: add_lead NOT ADDED TO HOPPER - {lead_id}"
-        )
+            f"{number}|{form['list_id']}|{lead_id}|-5|{self.user}",
+            f"NOTICE: add_lead NOT ADDED TO HOPPER - {lead_id}",
+        ]
+        if form.get("callback") == "Y" and form.get("campaign_id"):
+            self.callbacks[str(lead_id)] = _callback(form)
+            self._set_status(str(lead_id), "CBHOLD")
+            lines.append(f"NOTICE: add_lead SCHEDULED CALLBACK ADDED - {lead_id}")
+        return "\n".join(lines)
 
     def _non_agent_add_dnc_phone(self, form: dict[str, str]) -> str:
         key = (form["phone_number"], form["campaign_id"])
@@ -395,10 +438,16 @@ class VicidialDatabase:
         user = form["agent_user"]
         if user not in self.lines:
             return f"ERROR: update_remote_agent REMOTE AGENT DOES NOT EXIST: {user}"
+        self.remote_agents[user] = form["status"]
         return (
             "SUCCESS: update_remote_agent REMOTE AGENT HAS BEEN UPDATED - "
             f"{self.user}|{user}|"
         )
+
+
+def _callback(form: dict[str, str]) -> dict[str, str]:
+    names = ("callback_datetime", "callback_status", "campaign_id")
+    return {name: form.get(name, "") for name in names}
 
 
 class FakeVicidial:

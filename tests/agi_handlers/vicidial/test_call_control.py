@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,8 @@ async def on_stage(
             await vicidial.probe()
             running = asyncio.create_task(vicidial.run())
             try:
-                async with vicidial.open_call(agi.request, campaign, "c-1") as call:
+                async with vicidial.open_call(agi.request, "c-1") as call:
+                    await call.follow(campaign)
                     yield Stage(vicidial, call, agi, asterisk)
             finally:
                 running.cancel()
@@ -418,7 +420,8 @@ async def test_opt_out_of_an_unknown_caller_goes_by_his_number(
 ) -> None:
     async with on_stage(fake, data_dir, "", callerid="+17275550000") as stage:
         await stage.call.opt_out()
-    assert fake.db.dnc == {("17275550000", "SYSTEM_INTERNAL")}
+    # a list's numbers have no country code
+    assert {number for number, _ in fake.db.dnc} == {"17275550000", "7275550000"}
 
 
 async def test_opt_out_survives_a_vicidial_that_is_down(
@@ -498,3 +501,131 @@ async def test_three_way_leg_is_the_agents(fake: FakeVicidial, data_dir: Path) -
         await told(fake, "update_lead")
     assert "ra_call_control" not in fake.functions
     assert fake.db.leads["1001"]["status"] == "NI"
+
+
+async def test_callback_agreed_in_the_talk_does_not_move(
+    fake: FakeVicidial, data_dir: Path
+) -> None:
+    fake.db.give_call(V, 1001)
+    async with on_stage(fake, data_dir) as stage:
+        await told(fake, "callid_info")
+        await asyncio.sleep(0.05)
+        assert stage.call.callback.read("tomorrow 10 am", "en") is not None
+        assert stage.call.callback.read("when pigs fly", "en") is None
+        spoken = stage.call.callback.read("tomorrow 11 am", "es")
+        assert spoken is not None
+        assert spoken.endswith("a las 11 de la ma\u00f1ana")
+        await stage.end(CallOutcome("completed", callback="tomorrow 11 am"))
+    assert fake.db.callbacks["1001"]["callback_datetime"].endswith(" 11:00:00")
+
+
+async def test_callback_goes_by_vicidials_clock(
+    fake: FakeVicidial, data_dir: Path
+) -> None:
+    fake.db.clock_ahead_s = 7200
+    fake.db.give_call(V, 1001)
+    async with on_stage(fake, data_dir) as stage:
+        await told(fake, "callid_info")
+        await asyncio.sleep(0.05)
+        stage.call.callback.read("in 1 hour", "en")
+        await stage.end(CallOutcome("completed", callback="in 1 hour"))
+    at = datetime.strptime(
+        fake.db.callbacks["1001"]["callback_datetime"], "%Y-%m-%d %H:%M:%S"
+    )
+    theirs = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=2 - 5)
+    assert timedelta(minutes=58) < at - theirs < timedelta(minutes=62)
+
+
+async def test_fields_the_campaign_lets_callers_change(
+    fake: FakeVicidial, data_dir: Path
+) -> None:
+    fake.db.custom["1001"] = {"Colour": ""}
+    fake.db.give_call(V, 1001)
+    rules = VicidialRules(update_fields=("email",), custom_fields=("Colour",))
+    updates = ("email maria@example.com", "colour: blue", "status SALE", "city")
+    outcome = replace(ENDED, updates=updates)
+    async with on_stage(fake, data_dir, campaign=Campaign(vicidial=rules)) as stage:
+        await stage.end(outcome)
+        await told(fake, "update_lead")
+    lead = fake.db.leads["1001"]
+    assert (lead["email"], lead["status"]) == ("maria@example.com", "NI")
+    assert fake.db.custom["1001"] == {"Colour": "blue"}
+
+
+async def test_transfer_to_one_person_names_him(
+    fake: FakeVicidial, data_dir: Path
+) -> None:
+    fake.db.agents["1001"] = "READY"
+    fake.db.give_call(V, 1001)
+    async with on_stage(fake, data_dir) as stage:
+        outcome = CallOutcome("transfer", transfer_to="agent:1001")
+        await stage.end(outcome)
+        assert stage.agi.hung_up
+    form = fake.forms("ra_call_control")[-1]
+    assert form["stage"] == "INGROUPTRANSFER"
+    assert form["ingroup_choices"] == "AGENTDIRECT"
+    assert form["agent_user"] == "1001"
+
+
+async def test_transfer_to_a_person_who_has_left_goes_to_people(
+    fake: FakeVicidial, data_dir: Path
+) -> None:
+    fake.db.give_call(V, 1001)
+    async with on_stage(fake, data_dir) as stage:
+        outcome = await stage.end(CallOutcome("transfer", transfer_to="agent:1001"))
+    assert outcome.transfer_to == ""
+    assert len(fake.forms("ra_call_control")) == 1
+
+
+async def test_extension_transfer_vicidial_does_not_make_is_the_dialplans(
+    fake: FakeVicidial, data_dir: Path
+) -> None:
+    fake.db.has_strict_sql = True
+    fake.db.give_call(V, 1001)
+    async with on_stage(fake, data_dir) as stage:
+        outcome = await stage.end(CallOutcome("transfer", transfer_to="917275559999"))
+    assert (outcome.transfer_to, outcome.transfer_kind) == ("917275559999", "extension")
+
+
+async def test_unknown_caller_becomes_a_lead_with_his_callback(
+    fake: FakeVicidial, data_dir: Path
+) -> None:
+    rules = VicidialRules(new_lead_list=998, campaign_id="BOTCAMP")
+    outcome = CallOutcome("completed", callback="tomorrow 10 am", notes=("roof",))
+    async with on_stage(
+        fake, data_dir, "", callerid="+13055550000", campaign=Campaign(vicidial=rules)
+    ) as stage:
+        await stage.end(outcome)
+        await told(fake, "update_lead")
+    (lead,) = [li for li in fake.db.leads.values() if li["list_id"] == "998"]
+    assert (lead["phone_number"], lead["status"]) == ("3055550000", "CBHOLD")
+    assert "roof" in lead["comments"]
+    assert fake.db.callbacks[lead["lead_id"]]["callback_datetime"].endswith("10:00:00")
+    assert "ra_call_control" not in fake.functions
+
+
+async def test_new_lead_is_told_twice_without_harm(
+    fake: FakeVicidial, data_dir: Path
+) -> None:
+    """The answer to the first was lost."""
+    rules = VicidialRules(new_lead_list=998)
+    async with on_stage(
+        fake, data_dir, "", callerid="3055550000", campaign=Campaign(vicidial=rules)
+    ) as stage:
+        fake.lost_answers = 1
+        await stage.end(CallOutcome("completed", notes=("roof",)))
+        await told(fake, "update_lead", 2)
+    (lead,) = [li for li in fake.db.leads.values() if li["list_id"] == "998"]
+    assert (lead["status"], lead["comments"]) == ("PU", "bot: roof")
+
+
+async def test_known_caller_without_an_id_gets_his_callback_and_no_status(
+    fake: FakeVicidial, data_dir: Path
+) -> None:
+    rules = VicidialRules(new_lead_list=998, campaign_id="BOTCAMP")
+    async with on_stage(fake, data_dir, "", campaign=Campaign(vicidial=rules)) as stage:
+        await stage.end(CallOutcome("completed", callback="tomorrow 10 am"))
+        await told(fake, "update_lead")
+    assert list(fake.db.leads) == ["1001"]
+    assert fake.db.leads["1001"]["status"] == "NEW"
+    assert fake.db.callbacks["1001"]["campaign_id"] == "BOTCAMP"

@@ -280,3 +280,38 @@ def test_options_do_not_show_the_password() -> None:
 )
 def test_text_is_sent_as_it_will_be_stored(text: str, field: str, stored: str) -> None:
     assert stored_text(text, field) == stored
+
+
+async def test_text_that_begins_like_a_verdict_is_text(
+    vicidial: FakeVicidial, client: VicidialClient
+) -> None:
+    for text in ("ERROR: not found, he said", "NOTICE: rings back", "SUCCESS: sold"):
+        vicidial.db.leads["1001"]["comments"] = text
+        assert await client.lead_field_info(1001, "comments") == text
+    assert await client.lead_field_info(7, "comments") == ""
+    vicidial.db.forbidden = frozenset(("lead_field_info",))
+    with pytest.raises(Refused) as caught:
+        await client.lead_field_info(1001, "comments")
+    assert caught.value.reason is Refusal.PERMISSION
+
+
+async def test_new_lead_once(vicidial: FakeVicidial, client: VicidialClient) -> None:
+    callback = CallbackRequest("BOTCAMP", "2026-11-23 10:00:00", "roof")
+    lead_id = await client.add_lead(
+        "+1 (305) 555-0000", 998, {"first_name": "Jos\u00e9"}, callback
+    )
+    assert lead_id == 1002
+    lead = vicidial.db.leads["1002"]
+    assert (lead["first_name"], lead["phone_number"]) == ("Jose", "13055550000")
+    assert (lead["list_id"], lead["status"]) == ("998", "CBHOLD")
+    assert await client.add_lead("13055550000", 998, {}) is None
+
+
+async def test_in_group_is_asked_with_its_header(
+    vicidial: FakeVicidial, client: VicidialClient
+) -> None:
+    vicidial.db.free_agents["SUPPORT"] = 0
+    found = await client.in_group_status("SUPPORT")
+    assert found is not None
+    assert not found.is_somebody_free
+    assert await client.in_group_status("NOSUCH") is None

@@ -99,7 +99,9 @@ def test_callback_that_was_not_scheduled_is_at_least_noted() -> None:
     [
         ("ingroup:100", "100", "100"),
         ("SALESLINE", "SALESLINE", "SALESLINE"),
-        ("917275559999", "917275559999", ""),
+        ("917275559999", "917275559999", "917275559999"),
+        ("did:17275551000", "17275551000", "17275551000"),
+        ("agent:1001", "1001", ""),
         ("DEFAULTINGROUP", "DEFAULTINGROUP", ""),
         ("", "", ""),
     ],

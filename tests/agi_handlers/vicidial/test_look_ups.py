@@ -65,8 +65,33 @@ def test_agent_status_under_either_name(name: str) -> None:
 
 
 def test_in_group_status_and_lead_search() -> None:
-    found = read_in_group_status(["ingroup|total_calls|x|y", "SALESLINE|2|1|3|1|2"])
+    found = read_in_group_status("SALESLINE", ["ingroup|calls|x|y", "SALESLINE|2|1|3"])
     assert found is not None
     assert (found.num_calls, found.num_waiting, found.num_agents) == (2, 1, 3)
+    assert found.num_agents_waiting is None
+    assert found.is_somebody_free
     assert read_lead_search(["phone_numbercountlead_ids", "727|2|12-7"]) == (12, 7)
     assert read_lead_search(["727|0|"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "free"),
+    [
+        (["SALESLINE|2|1|3|1|2|0|0|0|0"], 2),
+        (["a|b|c|d|agents_waiting|e", "SALESLINE|2|1|3|0|2"], 0),
+        (["in group|calls|waiting|agents|in calls|Agents Waiting",
+          "SALESLINE|2|1|3|3|0"], 0),
+        (["SALESLINE|2|1|3"], None),
+    ],
+)  # fmt: skip
+def test_agents_who_wait_are_found_by_name_or_place(
+    lines: list[str], free: int | None
+) -> None:
+    found = read_in_group_status("SALESLINE", lines)
+    assert found is not None
+    assert found.num_agents_waiting == free
+    assert found.is_somebody_free == (free is None or free > 0)
+
+
+def test_status_of_another_in_group_is_none_of_this_one() -> None:
+    assert read_in_group_status("SUPPORT", ["SALESLINE|2|1|3"]) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -154,7 +155,7 @@ READERS = (
     read_version,
     read_call_info,
     read_agent_status,
-    read_in_group_status,
+    partial(read_in_group_status, "7"),
     read_lead_search,
 )
 WORDS = st.sampled_from(
