@@ -11,10 +11,22 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from rest_api import calls, chat, docs, health, live, openai
+from rest_api import (
+    calls,
+    chat,
+    control_desk,
+    docs,
+    health,
+    live,
+    live_calls,
+    openai,
+)
 from rest_api.audio_bodies import AudioDecoding
 from rest_api.auth import ApiKeyGate, KeyRing, LiveKeys
+from rest_api.console import login
 from rest_api.console import pages as console
+from rest_api.console.sessions import Sessions
+from rest_api.control_desk import ControlDesk
 from rest_api.conversations import Conversations, KeepingOptions
 from rest_api.errors import add_error_answers
 from rest_api.limits import ClientLimits, LimitOptions
@@ -62,14 +74,23 @@ def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAP
         # No route is an alias of another, so that every one is checked for a key.
         redirect_slashes=False,
     )
+    keys = (
+        options.keys if isinstance(options.keys, LiveKeys) else LiveKeys(options.keys)
+    )
     app.state.service = state
+    app.state.keys = keys
+    app.state.sessions = Sessions()
+    app.state.control_desk = ControlDesk()
     app.state.decoding = AudioDecoding()
     app.state.conversations = Conversations(options.keeping)
     for router in (chat.router, openai.router, health.router, live.router, docs.router):
         app.include_router(router)
     app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
     app.include_router(talk.router)
+    app.include_router(login.router)
     app.include_router(console.router)
+    app.include_router(control_desk.router)
+    app.include_router(live_calls.router)
     if options.data_dir is not None:
         calls.add_calls(app, options.data_dir)
     add_error_answers(app)
@@ -77,7 +98,8 @@ def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAP
     app.add_middleware(ClientLimits, options=options.limits)
     app.add_middleware(
         ApiKeyGate,
-        keys=options.keys,
+        keys=keys,
+        sessions=app.state.sessions,
         allowed_origins=options.cors_origins,
         wrong_keys_per_min=options.limits.wrong_keys_per_min,
     )

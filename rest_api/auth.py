@@ -25,6 +25,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from rest_api.console.pages import PATHS as CONSOLE_PATHS
+from rest_api.console.pages import SESSION_PATH
+from rest_api.console.sessions import Session, Sessions, cookie_in, may_act
 from rest_api.errors import error_response
 from rest_api.limits import TokenBuckets, address_of
 from rest_api.talk.pages import PATHS as TALK_PATHS
@@ -37,10 +39,12 @@ OPEN_PATHS: Final = frozenset(
         *("/health", "/health/live", "/health/ready"),
         *("/docs", "/docs/docs.js", "/docs/docs.css", "/openapi.json"),
         *CONSOLE_PATHS,
+        SESSION_PATH,
         *TALK_PATHS,
     }
 )
 LIVE_SUBPROTOCOL: Final = "chat-live"
+LISTEN_SUBPROTOCOL: Final = "listen"
 _KEY_SUBPROTOCOL: Final = "key."
 """A browser's WebSocket has no headers: it offers "chat-live" and "key.<KEY>"."""
 _HASH_FILE: Final = "api_key.sha256"
@@ -205,21 +209,30 @@ class ApiKeyGate:
         keys: KeyRing | LiveKeys | None,
         allowed_origins: Iterable[str] = (),
         wrong_keys_per_min: float = _WRONG_KEYS_PER_MIN,
+        sessions: Sessions | None = None,
     ) -> None:
-        """`keys` None: everybody may come in."""
+        """`keys` None: everybody may come in.  `sessions`: of the console."""
         self._app = app
         self._keys = keys if isinstance(keys, LiveKeys) else LiveKeys(keys)
         self._origins = frozenset(allowed_origins)
+        self._sessions = sessions or Sessions()
         self._wrong = TokenBuckets(wrong_keys_per_min / 60.0, _WRONG_KEYS_BURST)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or self._keys.ring is None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        if self._keys.ring is None:
+            scope.setdefault("state", {})["is_open_to_all"] = True
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         key = _key_in(headers)
         address = address_of(scope)
+        session = None if key else self._session(scope, headers)
         name = self._keys.ring.name_of(key) if key else None
+        if session is not None:
+            name = session.name
         if key and name is None and address:
             if self._wrong.wait_s(address) > 0.0:
                 await self._refuse_guesses(scope, receive, send)
@@ -227,6 +240,7 @@ class ApiKeyGate:
             self._wrong.take(address)
         scope.setdefault("state", {})["is_trusted"] = True
         scope["state"]["key_name"] = name or ""
+        scope["state"]["session"] = session
         if name is not None or self._is_local(scope, headers):
             await self._app(scope, receive, send)
         elif scope["type"] == "http" and (
@@ -236,6 +250,20 @@ class ApiKeyGate:
             await self._app(scope, receive, send)
         else:
             await self._refuse(scope, receive, send)
+
+    def _session(self, scope: Scope, headers: Headers) -> Session | None:
+        """Who is logged in; a request that another site's page made has nobody."""
+        assert self._keys.ring is not None
+        if not (cookie := cookie_in(headers)):
+            return None
+        session = self._sessions.find(cookie, self._keys.ring.digests)
+        is_socket = scope["type"] == "websocket"
+        method = scope.get("method", "")
+        if session is None or not may_act(
+            session, method, headers, is_socket=is_socket
+        ):
+            return None
+        return session
 
     def _is_local(self, scope: Scope, headers: Headers) -> bool:
         client = scope.get("client")

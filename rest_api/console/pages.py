@@ -30,13 +30,14 @@ _MEDIA_TYPES: Final = {
         "text/javascript",
     ),
 }
+SESSION_PATH: Final = "/console/session"
+"""Logging in and out, see `login`."""
 PATHS: Final = ("/console", *(f"/console/{name}" for name in _MEDIA_TYPES))
 """Open to everybody: they show nothing by themselves."""
 _HEADERS: Final = {
-    # blob: a recording is fetched with the key and played from memory
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src 'self' data:; media-src blob:; base-uri 'none'; form-action 'none'; "
+        "img-src 'self' data:; media-src 'self'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
