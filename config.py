@@ -60,6 +60,48 @@ class Settings(BaseSettings):
     tls_certificate: Path | None = Field(None, description="PEM file for HTTPS")
     tls_key: Path | None = Field(None, description="private key of that certificate")
 
+    # --- what one client of the HTTP port may ask for ---
+    http_requests_per_min: int = Field(
+        1200, ge=1, le=1_000_000, description="of one key and of one address"
+    )
+    http_burst: int = Field(
+        100, ge=1, le=100_000, description="requests that may come all at once"
+    )
+    http_replies_per_client: int = Field(
+        32, ge=1, le=10_000, description="replies under way for one key or address"
+    )
+    http_replies: int = Field(
+        128, ge=1, le=10_000, description="REST replies under way in all"
+    )
+    http_wrong_keys_per_min: int = Field(
+        20, ge=1, le=10_000, description="from one address, then it has to wait"
+    )
+    http_max_body_mb: int = Field(48, ge=1, le=256, description="largest request body")
+    http_body_timeout_s: float = Field(
+        60.0, ge=1, le=3600, description="longest wait for a whole request body"
+    )
+    http_max_audio_s: float = Field(
+        120.0, ge=1, le=3600, description="longest recording in a request"
+    )
+    http_reply_timeout_s: float = Field(
+        120.0, ge=1, le=3600, description="longest wait for a REST reply"
+    )
+    conversations_max: int = Field(
+        500, ge=1, le=1_000_000, description="kept for REST clients (conversation_id)"
+    )
+    conversations_idle_s: float = Field(
+        1800.0, ge=1, le=2_592_000, description="a kept one unused for longer goes"
+    )
+    conversations_turns: int = Field(
+        400, ge=2, le=100_000, description="longest kept conversation, in turns"
+    )
+    conversations_chars: int = Field(
+        400_000, ge=1000, le=100_000_000, description="the same in letters"
+    )
+    conversations_audio_s: float = Field(
+        1800.0, ge=1, le=1_000_000, description="speech in all kept conversations"
+    )
+
     # --- the model ---
     model: str = Field("", description="directory or hub id; empty: see README")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")

@@ -82,14 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     keys = LiveKeys(ring)
     state = ServiceState(model_wanted=settings.model)
-    app = create_app(
-        state,
-        AppOptions(
-            keys=keys,
-            cors_origins=tuple(config.comma_list(settings.cors_origins)),
-            data_dir=settings.data_dir,
-        ),
-    )
+    app = create_app(state, AppOptions.of(settings, keys))
     try:
         server = _Server(_uvicorn_config(app, settings))
         listener = _listen(settings.host, settings.port)

@@ -11,6 +11,8 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from config import Settings, comma_list
+from model.audio.wav import AudioLimits
 from rest_api import (
     calls,
     chat,
@@ -21,7 +23,7 @@ from rest_api import (
     live_calls,
     openai,
 )
-from rest_api.audio_bodies import AudioDecoding
+from rest_api.audio_bodies import DEFAULT_LIMITS, AudioDecoding
 from rest_api.auth import ApiKeyGate, KeyRing, LiveKeys
 from rest_api.console import login
 from rest_api.console import pages as console
@@ -61,6 +63,40 @@ class AppOptions:
     """Of conversations that clients ask to have kept."""
     data_dir: Path | None = None
     """Where calls are kept; None: they are not served."""
+    audio: AudioLimits = DEFAULT_LIMITS
+    """Of one recording in a request."""
+    reply_timeout_s: float = 120.0
+    """A long reply on a CPU; after it the client is told, and the engine freed."""
+
+    @classmethod
+    def of(cls, settings: Settings, keys: LiveKeys) -> AppOptions:
+        """As the operator wants them."""
+        return cls(
+            keys=keys,
+            cors_origins=tuple(comma_list(settings.cors_origins)),
+            max_body_bytes=settings.http_max_body_mb << 20,
+            body_timeout_s=settings.http_body_timeout_s,
+            limits=LimitOptions(
+                requests_per_min=settings.http_requests_per_min,
+                burst=settings.http_burst,
+                replies_at_once=settings.http_replies_per_client,
+                all_replies_at_once=settings.http_replies,
+                wrong_keys_per_min=settings.http_wrong_keys_per_min,
+            ),
+            keeping=KeepingOptions(
+                max_conversations=settings.conversations_max,
+                idle_s=settings.conversations_idle_s,
+                max_turns=settings.conversations_turns,
+                max_text_chars=settings.conversations_chars,
+                max_audio_s=settings.conversations_audio_s,
+            ),
+            data_dir=settings.data_dir,
+            audio=AudioLimits(
+                max_s=settings.http_max_audio_s,
+                max_encoded_bytes=settings.http_max_body_mb << 20,
+            ),
+            reply_timeout_s=settings.http_reply_timeout_s,
+        )
 
 
 def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAPI:
@@ -81,7 +117,8 @@ def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAP
     app.state.keys = keys
     app.state.sessions = Sessions()
     app.state.control_desk = ControlDesk()
-    app.state.decoding = AudioDecoding()
+    app.state.decoding = AudioDecoding(options.audio)
+    app.state.reply_timeout_s = options.reply_timeout_s
     app.state.conversations = Conversations(options.keeping)
     for router in (chat.router, openai.router, health.router, live.router, docs.router):
         app.include_router(router)

@@ -6,10 +6,11 @@ What isn't a file by its first bytes is taken for bare 16-bit samples.
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
 from collections.abc import Callable
 from typing import Final, TypeVar
+
+import pybase64
 
 from model.audio.pcm import Wave, wave_from_pcm16
 from model.audio.resample import resample
@@ -17,7 +18,7 @@ from model.audio.wav import AudioLimits, read_audio
 from model.errors import InvalidAudio
 
 MODEL_RATE_HZ: Final = 16_000
-_LIMITS: Final = AudioLimits()
+DEFAULT_LIMITS: Final = AudioLimits()
 _MIN_PCM16_S: Final = 0.02
 """Less than one frame is no speech, and the encoder has no use for it."""
 _DECODERS_AT_ONCE: Final = 2
@@ -29,7 +30,8 @@ _T = TypeVar("_T")
 class AudioDecoding:
     """Decoding off the event loop, a little at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: AudioLimits = DEFAULT_LIMITS) -> None:
+        self.limits = limits
         self._turns = asyncio.Semaphore(_DECODERS_AT_ONCE)
 
     async def run(self, work: Callable[[], _T]) -> _T:
@@ -38,7 +40,9 @@ class AudioDecoding:
             return await asyncio.to_thread(work)
 
 
-def decode_audio(audio_base64: str, sampling_rate: int) -> Wave:
+def decode_audio(
+    audio_base64: str, sampling_rate: int, limits: AudioLimits = DEFAULT_LIMITS
+) -> Wave:
     """Audio of a request at 16 kHz: a file if it is one, else bare pcm16.
 
     Raises:
@@ -51,18 +55,20 @@ def decode_audio(audio_base64: str, sampling_rate: int) -> Wave:
         encoded = _plain_base64(data)
     except (binascii.Error, ValueError) as exc:
         raise InvalidAudio("audio_base64 is not base64") from exc
-    return read_encoded(encoded, sampling_rate)
+    return read_encoded(encoded, sampling_rate, limits)
 
 
 def _plain_base64(data: str) -> bytes:
     """Strict, but for white space: tried without looking for any, for it is rare."""
     try:
-        return base64.b64decode(data, validate=True)
+        return pybase64.b64decode(data, validate=True)
     except binascii.Error:
-        return base64.b64decode("".join(data.split()), validate=True)
+        return pybase64.b64decode("".join(data.split()), validate=True)
 
 
-def read_encoded(encoded: bytes, sampling_rate: int) -> Wave:
+def read_encoded(
+    encoded: bytes, sampling_rate: int, limits: AudioLimits = DEFAULT_LIMITS
+) -> Wave:
     """A file's bytes, or bare pcm16 at `sampling_rate`, at 16 kHz.
 
     Raises:
@@ -71,9 +77,9 @@ def read_encoded(encoded: bytes, sampling_rate: int) -> Wave:
     if not encoded:
         raise InvalidAudio("the audio is empty")
     if is_audio_file(encoded):
-        wave = read_audio(encoded, rate_hz=MODEL_RATE_HZ, limits=_LIMITS)
+        wave = read_audio(encoded, rate_hz=MODEL_RATE_HZ, limits=limits)
     else:
-        wave = _bare_samples(encoded, sampling_rate)
+        wave = _bare_samples(encoded, sampling_rate, limits)
     if len(wave) < _MIN_PCM16_S * MODEL_RATE_HZ:
         raise InvalidAudio(f"the audio is shorter than {_MIN_PCM16_S:g} s")
     return wave
@@ -140,11 +146,11 @@ def _mp3_frame_bytes(header: bytes) -> int:
     return (144 if is_v1 else 72) * kbits * 1000 // rate_hz + padding
 
 
-def _bare_samples(pcm16: bytes, sampling_rate: int) -> Wave:
+def _bare_samples(pcm16: bytes, sampling_rate: int, limits: AudioLimits) -> Wave:
     if len(pcm16) % 2:
         raise InvalidAudio(
             "neither an audio file nor 16-bit samples: an odd number of bytes"
         )
-    if len(pcm16) > _LIMITS.max_s * sampling_rate * 2:
-        raise InvalidAudio(f"the audio is longer than {_LIMITS.max_s:g} s")
+    if len(pcm16) > limits.max_s * sampling_rate * 2:
+        raise InvalidAudio(f"the audio is longer than {limits.max_s:g} s")
     return resample(wave_from_pcm16(pcm16), sampling_rate, MODEL_RATE_HZ)

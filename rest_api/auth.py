@@ -28,7 +28,7 @@ from rest_api.console.pages import PATHS as CONSOLE_PATHS
 from rest_api.console.pages import SESSION_PATH
 from rest_api.console.sessions import Session, Sessions, cookie_in, may_act
 from rest_api.errors import error_response
-from rest_api.limits import TokenBuckets, address_of
+from rest_api.limits import Rates, address_of
 from rest_api.talk.pages import PATHS as TALK_PATHS
 from telemetry import fields
 
@@ -50,9 +50,9 @@ _KEY_SUBPROTOCOL: Final = "key."
 _HASH_FILE: Final = "api_key.sha256"
 _HASHED: Final = "sha256:"
 _DEFAULT_NAME: Final = "default"
-_WRONG_KEYS_PER_MIN: Final = 20.0
+_WRONG_KEYS_PER_MIN: Final = 20
 """From one address; with the burst below a mistyped key harms nobody."""
-_WRONG_KEYS_BURST: Final = 20.0
+_WRONG_KEYS_BURST: Final = 20
 # What a proxy on this host adds to requests from elsewhere.
 _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip")
 MIN_KEY_CHARS: Final = 16
@@ -208,7 +208,7 @@ class ApiKeyGate:
         app: ASGIApp,
         keys: KeyRing | LiveKeys | None,
         allowed_origins: Iterable[str] = (),
-        wrong_keys_per_min: float = _WRONG_KEYS_PER_MIN,
+        wrong_keys_per_min: int = _WRONG_KEYS_PER_MIN,
         sessions: Sessions | None = None,
     ) -> None:
         """`keys` None: everybody may come in.  `sessions`: of the console."""
@@ -216,7 +216,7 @@ class ApiKeyGate:
         self._keys = keys if isinstance(keys, LiveKeys) else LiveKeys(keys)
         self._origins = frozenset(allowed_origins)
         self._sessions = sessions or Sessions()
-        self._wrong = TokenBuckets(wrong_keys_per_min / 60.0, _WRONG_KEYS_BURST)
+        self._wrong = Rates(wrong_keys_per_min, _WRONG_KEYS_BURST)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -233,11 +233,9 @@ class ApiKeyGate:
         name = self._keys.ring.name_of(key) if key else None
         if session is not None:
             name = session.name
-        if key and name is None and address:
-            if self._wrong.wait_s(address) > 0.0:
-                await self._refuse_guesses(scope, receive, send)
-                return
-            self._wrong.take(address)
+        if key and name is None and address and self._wrong.take(address) > 0.0:
+            await self._refuse_guesses(scope, receive, send)
+            return
         scope.setdefault("state", {})["is_trusted"] = True
         scope["state"]["key_name"] = name or ""
         scope["state"]["session"] = session

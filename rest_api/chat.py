@@ -7,18 +7,18 @@ away cancels its reply.
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Final, TypeVar
 
+import pybase64
 from fastapi import APIRouter, Depends, Request, Response
 
 from model.audio.frames import SAMPLE_BYTES
 from model.audio.g711 import alaw_encode, ulaw_encode
-from model.audio.wav import wav_from_pcm16
+from model.audio.wav import AudioLimits, wav_from_pcm16
 from model.completion import ChatMessage, Sampling, with_audio
 from model.errors import InvalidAudio, SpeechError
 from model.service import LocalSpeechService
@@ -57,8 +57,6 @@ from rest_api.schemas import (
 )
 from rest_api.service_state import ServiceState
 
-REPLY_TIMEOUT_S: Final = 120.0
-"""A long reply on a CPU; after it the client is told, and the engine freed."""
 _STREAM_GRACE_S: Final = 10.0
 """For the last events of a reply that came just in time."""
 _MAX_AUDIO_S: Final = 600.0
@@ -92,8 +90,8 @@ def errors_documented() -> dict[int | str, dict[str, Any]]:
 router = APIRouter(tags=["chat"], responses=errors_documented())
 
 
-def state_of(request: Request) -> ServiceState:
-    """The service behind this request."""
+async def state_of(request: Request) -> ServiceState:
+    """The service behind this request; a plain function would cost a thread's turn."""
     state: ServiceState = request.app.state.service
     return state
 
@@ -197,13 +195,16 @@ async def _with_audio(
         return await _answer(request, state, wishes, wishes.turns)
     state.require()  # before any work on the audio
 
-    def decode() -> AudioClip:
-        if encoded is not None:
-            return AudioClip(read_encoded(encoded, wishes.sampling_rate))
-        assert audio_base64 is not None
-        return AudioClip(decode_audio(audio_base64, wishes.sampling_rate))
+    decoding = _decoding(request)
 
-    clip = await _decoding(request).run(decode)
+    def decode() -> AudioClip:
+        rate_hz, limits = wishes.sampling_rate, decoding.limits
+        if encoded is not None:
+            return AudioClip(read_encoded(encoded, rate_hz, limits))
+        assert audio_base64 is not None
+        return AudioClip(decode_audio(audio_base64, rate_hz, limits))
+
+    clip = await decoding.run(decode)
     return await _answer(request, state, wishes, wishes.turns, clip)
 
 
@@ -218,6 +219,7 @@ class _Asked:
     speech: SpeechWanted | None
     kept: KeptConversation | None
     request_id: str
+    timeout_s: float
 
     def parts(self) -> AsyncGenerator[ReplyPart]:
         """The reply as it comes about."""
@@ -241,10 +243,11 @@ async def _answer(
     clip: AudioClip | None = None,
 ) -> Response:
     service = state.require()
+    decoding = _decoding(request)
     messages = (
-        await _decoding(request).run(lambda: _messages(turns))
+        await decoding.run(lambda: _messages(turns, decoding.limits))
         if any(turn.audio_base64 is not None for turn in turns)
-        else _messages(turns)
+        else _messages(turns, decoding.limits)
     )
     if clip is not None:
         messages = with_audio(messages, clip)
@@ -258,20 +261,21 @@ async def _answer(
             holding.enter_context(_kept(request).in_use(kept))
             _kept(request).check_room(kept, messages)
         past = tuple(kept.messages) if kept else ()
-        request_id = request.state.request_id
-        asked = _Asked(service, wishes, past, tuple(messages), speech, kept, request_id)
+        request_id, timeout_s = request.state.request_id, reply_timeout_s(request)
+        new = tuple(messages)
+        asked = _Asked(service, wishes, past, new, speech, kept, request_id, timeout_s)
         if wishes.stream:
             # What goes wrong before the first part still gets its own status.
             parts = asked.parts()
             try:
-                first = await until_disconnected(request, _next(parts), REPLY_TIMEOUT_S)
+                first = await until_disconnected(request, _next(parts), timeout_s)
             except BaseException:
                 await parts.aclose()
                 raise
             events = _events(asked, first, parts, _kept(request), holding.pop_all())
-            return EventStream(events, REPLY_TIMEOUT_S + _STREAM_GRACE_S)
+            return EventStream(events, timeout_s + _STREAM_GRACE_S)
         data = await until_disconnected(
-            request, _whole(asked, _kept(request)), REPLY_TIMEOUT_S
+            request, _whole(asked, _kept(request)), timeout_s
         )
     answer = ChatAnswer(data=data).model_dump_json(exclude_none=True)
     return Response(answer, media_type="application/json")
@@ -281,7 +285,7 @@ async def _next(parts: AsyncGenerator[ReplyPart]) -> ReplyPart:
     return await anext(parts)
 
 
-def _messages(turns: Sequence[ChatTurn]) -> list[ChatMessage]:
+def _messages(turns: Sequence[ChatTurn], limits: AudioLimits) -> list[ChatMessage]:
     """Raises InvalidAudio, RequestRefused: of a turn that carries audio."""
     messages: list[ChatMessage] = []
     seconds = 0.0
@@ -292,7 +296,9 @@ def _messages(turns: Sequence[ChatTurn]) -> list[ChatMessage]:
             continue
         field = f"turns[{number}].audio_base64"
         try:
-            clip = AudioClip(decode_audio(turn.audio_base64, turn.sampling_rate))
+            clip = AudioClip(
+                decode_audio(turn.audio_base64, turn.sampling_rate, limits)
+            )
         except InvalidAudio as exc:
             raise RequestRefused(
                 HTTPStatus.UNPROCESSABLE_ENTITY, str(exc), code=exc.code, field=field
@@ -342,7 +348,7 @@ async def _events(
 ) -> AsyncGenerator[str]:
     """Closing them, as when the client leaves, cancels the reply."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + REPLY_TIMEOUT_S
+    deadline = loop.time() + asked.timeout_s
     with holding:
         async with aclosing(parts):
             part: ReplyPart | None = first
@@ -355,7 +361,7 @@ async def _events(
                     yield event("error", error_body(exc.code, str(exc)))
                     return
                 except TimeoutError:
-                    message = f"no reply within {REPLY_TIMEOUT_S:g} s"
+                    message = f"no reply within {asked.timeout_s:g} s"
                     yield event("error", error_body("timeout", message))
                     return
 
@@ -410,7 +416,7 @@ def _audio(asked: _Asked, pcm16: bytes) -> AudioAnswer:
         format=kind,
         rate_hz=rate_hz,
         duration_s=round(len(pcm16) / SAMPLE_BYTES / rate_hz, 3),
-        audio_base64=base64.b64encode(_encoded(pcm16, kind, rate_hz)).decode(),
+        audio_base64=pybase64.b64encode_as_string(_encoded(pcm16, kind, rate_hz)),
     )
 
 
@@ -429,6 +435,12 @@ def _encoded(pcm16: bytes, kind: AudioFormat, rate_hz: int) -> bytes:
 def _decoding(request: Request) -> AudioDecoding:
     decoding: AudioDecoding = request.app.state.decoding
     return decoding
+
+
+def reply_timeout_s(request: Request) -> float:
+    """How long a reply may take; then the client is told, and the engine freed."""
+    timeout_s: float = request.app.state.reply_timeout_s
+    return timeout_s
 
 
 def _kept(request: Request) -> Conversations:

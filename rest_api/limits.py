@@ -3,23 +3,21 @@
 A client is the key it shows and the address it comes from; both have to have room.
 Programs on this host without a key (the console, the phone half) are counted only in
 what all may have at once.  Live dialogues have their own limit in the service.
-
-Source: token bucket, as in ITU-T I.371.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import math
-import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+from throttled import MemoryStore, RateLimiterType, Throttled, rate_limiter
 
 import telemetry
 from rest_api.errors import error_response
@@ -34,54 +32,33 @@ _V6_CLIENT_BITS: Final = 64
 class LimitOptions:
     """What each client may have."""
 
-    rate_per_s: float = 20.0
+    requests_per_min: int = 1200
     """A dialler's CRM asks a few times a call; a hundred calls fit."""
     burst: int = 100
     replies_at_once: int = 32
     """Of one client; under the total, so that one leaves room for another."""
     all_replies_at_once: int = 128
     """Of all, on this host too: beyond that waiting only costs memory."""
-    wrong_keys_per_min: float = 20.0
+    wrong_keys_per_min: int = 20
     """From one address: nobody guesses a key, but a loop with an old one is loud."""
     max_clients: int = 10_000
     """Remembered; the one not seen for longest is forgotten."""
 
 
-class TokenBuckets:
-    """A bucket for each client; time comes from a clock, so tests need none."""
+class Rates:
+    """Requests a minute, by client: bursts, then a steady rate (GCRA)."""
 
-    def __init__(
-        self,
-        rate_per_s: float,
-        burst: float,
-        max_clients: int = 10_000,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._rate_per_s = rate_per_s
-        self._burst = burst
-        self._max_clients = max_clients
-        self._clock = clock
-        # client -> tokens left, and when that was true
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+    def __init__(self, per_min: int, burst: int, max_clients: int = 10_000) -> None:
+        self._limiter = Throttled(
+            using=RateLimiterType.GCRA.value,
+            quota=rate_limiter.per_min(per_min, burst=burst),
+            store=MemoryStore(options={"MAX_SIZE": max_clients}),
+        )
 
-    def __len__(self) -> int:
-        return len(self._buckets)
-
-    def wait_s(self, client: str) -> float:
-        """How long until the client may come; 0.0: now."""
-        return max(0.0, (1.0 - self._tokens(client)) / self._rate_per_s)
-
-    def take(self, client: str) -> None:
-        """One request has come; the bucket may go below empty by none."""
-        left = max(0.0, self._tokens(client) - 1.0)
-        self._buckets[client] = (left, self._clock())
-        self._buckets.move_to_end(client)
-        if len(self._buckets) > self._max_clients:
-            self._buckets.popitem(last=False)
-
-    def _tokens(self, client: str) -> float:
-        left, at_s = self._buckets.get(client, (self._burst, self._clock()))
-        return min(self._burst, left + (self._clock() - at_s) * self._rate_per_s)
+    def take(self, client: str) -> float:
+        """Count one request: 0.0, or the seconds to wait when there is no room."""
+        asked = self._limiter.limit(client)
+        return asked.state.retry_after if asked.limited else 0.0
 
 
 class Places:
@@ -123,8 +100,8 @@ class ClientLimits:
     def __init__(self, app: ASGIApp, options: LimitOptions | None = None) -> None:
         options = options or LimitOptions()
         self._app = app
-        self._rates = TokenBuckets(
-            options.rate_per_s, options.burst, options.max_clients
+        self._rates = Rates(
+            options.requests_per_min, options.burst, options.max_clients
         )
         self._places = Places(options.replies_at_once, options.all_replies_at_once)
 
@@ -133,12 +110,10 @@ class ClientLimits:
             await self._app(scope, receive, send)
             return
         clients = clients_of(scope)
-        wait_s = max((self._rates.wait_s(client) for client in clients), default=0.0)
+        wait_s = max((self._rates.take(client) for client in clients), default=0.0)
         if wait_s > 0.0:
             await _too_many(wait_s, "too many requests")(scope, receive, send)
             return
-        for client in clients:
-            self._rates.take(client)
         if not scope["path"].startswith(_REPLY_PATHS):
             await self._app(scope, receive, send)
         elif not self._places.has_room(clients):
@@ -170,7 +145,8 @@ def clients_of(scope: Scope) -> list[str]:
 def address_of(scope: Scope) -> str:
     """Where it comes from: an IPv4 address, an IPv6 network; empty for this host.
 
-    What a proxy claims is not believed: behind one, keys tell clients apart.
+    What a proxy on this host says in X-Forwarded-For has been believed by then
+    (uvicorn's part); what one elsewhere says is not: keys tell its clients apart.
     """
     client = scope.get("client")
     try:

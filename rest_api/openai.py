@@ -20,15 +20,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field, StringConstraints
 
+from model.audio.wav import AudioLimits
 from model.completion import ChatMessage, MessagePart, Sampling, complete
 from model.engine.request import Usage
 from model.engine.stream import TokenStream
 from model.errors import SpeechError
 from rest_api.audio_bodies import MODEL_RATE_HZ, AudioDecoding, decode_audio
 from rest_api.chat import (
-    REPLY_TIMEOUT_S,
     State,
     errors_documented,
+    reply_timeout_s,
     until_disconnected,
 )
 from rest_api.errors import RequestRefused, error_body
@@ -158,20 +159,23 @@ async def chat_completions(
     """Reply to a conversation, at once or as a stream of events."""
     engine = state.require().engine
     decoding: AudioDecoding = request.app.state.decoding
-    messages = await decoding.run(lambda: _messages(body.messages))
+    timeout_s = reply_timeout_s(request)
+    messages = await decoding.run(lambda: _messages(body.messages, decoding.limits))
     stream = complete(engine, messages, _sampling(body), request.state.request_id)
     answer = _Answer(engine.description.model_name)
     if body.stream:
         # What fails before the first token is still an HTTP status.
-        first = await until_disconnected(request, _first(stream), REPLY_TIMEOUT_S)
+        first = await until_disconnected(request, _first(stream), timeout_s)
         with_usage = body.stream_options.include_usage
         events = _events(stream, first, answer, with_usage=with_usage)
-        return EventStream(events, REPLY_TIMEOUT_S)
-    text = await until_disconnected(request, _whole(stream), REPLY_TIMEOUT_S)
+        return EventStream(events, timeout_s)
+    text = await until_disconnected(request, _whole(stream), timeout_s)
     return JSONResponse(answer.whole(text, stream))
 
 
-def _messages(messages: Sequence[CompletionMessage]) -> list[ChatMessage]:
+def _messages(
+    messages: Sequence[CompletionMessage], limits: AudioLimits
+) -> list[ChatMessage]:
     """Raises InvalidAudio."""
     made = []
     for message in messages:
@@ -179,19 +183,21 @@ def _messages(messages: Sequence[CompletionMessage]) -> list[ChatMessage]:
         if isinstance(message.content, str):
             parts: tuple[MessagePart, ...] = (message.content,)
         else:
-            parts = tuple(_part(part) for part in message.content)
+            parts = tuple(_part(part, limits) for part in message.content)
         made.append(ChatMessage(role, parts))
     return made
 
 
-def _part(part: TextPart | AudioPart | AudioUrlPart) -> MessagePart:
+def _part(
+    part: TextPart | AudioPart | AudioUrlPart, limits: AudioLimits
+) -> MessagePart:
     match part:
         case TextPart(text=text):
             return text
         case AudioPart(input_audio=audio):
-            return decode_audio(audio.data, MODEL_RATE_HZ)
+            return decode_audio(audio.data, MODEL_RATE_HZ, limits)
         case AudioUrlPart(audio_url=audio):
-            return decode_audio(audio.url, MODEL_RATE_HZ)
+            return decode_audio(audio.url, MODEL_RATE_HZ, limits)
 
 
 def _sampling(body: CompletionRequest) -> Sampling:

@@ -18,8 +18,8 @@ from pydantic import (
 MAX_TURNS = 200
 MAX_TURN_CHARS = 100_000
 """Far past any model's context; the context itself is checked later, in tokens."""
-MAX_AUDIO_BASE64_CHARS = 44 * 1024 * 1024
-"""32 MiB of audio file; the length in seconds is checked when it is decoded."""
+MAX_AUDIO_BASE64_CHARS = 256 * 1024 * 1024
+"""The most that a body may be allowed to have; bytes and seconds are checked later."""
 
 MAX_METRICS_CHARS = 1024 * 1024
 """A process has some tens of kilobytes of them."""

@@ -7,10 +7,10 @@ turns all use the same vectors.
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
+from blake3 import blake3
 
 from model.errors import InvalidAudio
 from model.ultravox.lengths import RATE_HZ, count_mel_frames, piece_lengths
@@ -44,7 +44,7 @@ class AudioClip:
             raise InvalidAudio("audio holds samples that are not numbers")
         self._wave: NDArray[np.float32] | None = wave
         self.num_samples = len(wave)
-        self.key = blake2b(wave.tobytes(), digest_size=_KEY_BYTES).digest()
+        self.key = blake3(wave.data.cast("B")).digest(_KEY_BYTES)
         self.vectors: Tensor | None = None  # (num_tokens, E), set by the engine
 
     @property

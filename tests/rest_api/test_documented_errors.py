@@ -113,7 +113,7 @@ async def full() -> httpx.Response:
 
 async def too_often() -> httpx.Response:
     keys = KeyRing.parse(f"crm:{KEY}")
-    limits = LimitOptions(rate_per_s=0.01, burst=1)
+    limits = LimitOptions(requests_per_min=1, burst=1)
     async with http(app=AppOptions(keys=keys, limits=limits)) as client:
         for _ in range(2):
             answer = await client.post(

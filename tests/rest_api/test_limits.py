@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import httpx
@@ -16,7 +17,7 @@ from rest_api.limits import (
     ClientLimits,
     LimitOptions,
     Places,
-    TokenBuckets,
+    Rates,
     address_of,
     clients_of,
 )
@@ -27,35 +28,29 @@ KEY, OTHER = "k" * 32, "o" * 32
 KEYS = KeyRing.parse(f"crm:{KEY},other:{OTHER}")
 
 
-class Clock:
-    now_s = 100.0
+def test_a_burst_is_let_in_and_then_the_rate_counts() -> None:
+    rates = Rates(60, 3)
+    assert [rates.take("a") for _ in range(3)] == [0.0, 0.0, 0.0]
+    assert rates.take("a") == pytest.approx(1.0, abs=0.3)
+    assert rates.take("b") == 0.0
 
-    def __call__(self) -> float:
-        return self.now_s
 
-
-def test_a_bucket_empties_by_requests_and_fills_by_time() -> None:
-    clock = Clock()
-    buckets = TokenBuckets(2.0, 3, clock=clock)
-    for _ in range(3):
-        assert buckets.wait_s("a") == 0.0
-        buckets.take("a")
-    assert buckets.wait_s("a") == pytest.approx(0.5)
-    assert buckets.wait_s("b") == 0.0
-    clock.now_s += 0.5
-    assert buckets.wait_s("a") == 0.0
-    clock.now_s += 1000
-    for _ in range(3):
-        assert buckets.wait_s("a") == 0.0
-        buckets.take("a")
-    assert buckets.wait_s("a") > 0.0
+def test_room_comes_back_with_time() -> None:
+    rates = Rates(60_000, 1)  # one a millisecond
+    assert rates.take("a") == 0.0
+    waited_s = 0.0
+    while (wait_s := rates.take("a")) > 0.0:
+        waited_s += wait_s
+        time.sleep(wait_s)
+    assert waited_s < 0.5
 
 
 def test_clients_without_number_take_no_memory_without_end() -> None:
-    buckets = TokenBuckets(1.0, 1, max_clients=10)
+    rates = Rates(1, 1, max_clients=10)
     for number in range(1000):
-        buckets.take(f"address {number}")
-    assert len(buckets) == 10
+        rates.take(f"address {number}")
+    assert rates.take("address 990") > 0.0  # one of the last ten
+    assert rates.take("address 989") == 0.0  # forgotten
 
 
 def test_places_are_given_back_whatever_happens() -> None:
@@ -120,7 +115,7 @@ async def test_one_address_too_quick_is_429_and_others_are_not() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    limits = ClientLimits(app, LimitOptions(rate_per_s=0.001, burst=2))
+    limits = ClientLimits(app, LimitOptions(requests_per_min=1, burst=2))
     asked = [await status_of(limits, "/memory", "10.0.0.1") for _ in range(3)]
     assert asked == [200, 200, 429]
     assert await status_of(limits, "/memory", "10.0.0.2") == 200
@@ -130,7 +125,7 @@ async def test_one_address_too_quick_is_429_and_others_are_not() -> None:
 
 
 async def test_a_key_too_quick_is_told_when_to_come_back() -> None:
-    options = AppOptions(keys=KEYS, limits=LimitOptions(rate_per_s=0.5, burst=1))
+    options = AppOptions(keys=KEYS, limits=LimitOptions(requests_per_min=30, burst=1))
     async with serving(app=options) as url, httpx.AsyncClient(base_url=url) as client:
         body = {"turns": [USER]}
         head = {"X-API-Key": KEY}
