@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Voices = Literal["train", "held_out_espeak", "held_out_flite"]
 FRAMES_PER_S = 100
 _BABBLE_VOICES = 40
+NOISE_KINDS = ("quiet", "burst", "steady", "keys", "babble", "babble", "music", "music")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class CorpusOptions:
 
     split: Split = "train"
     voices: Voices = "train"
-    flite_share: float = 0.25
+    flite_share: float = 0.12
     is_clean: bool = False
     snr_db: float | None = None
     words_only: bool = False
@@ -87,6 +88,11 @@ class Studio:
             rng.randint(25, 75),
         )
 
+    def _foreign_voice(self, language: str) -> EspeakVoice:
+        rng = self.rng
+        variant = rng.choice(self._variants)
+        return EspeakVoice(language, variant, rng.randint(130, 200))
+
     def draw_line(self) -> telephone.Line:
         """A line for a call."""
         if self.options.is_clean:
@@ -107,6 +113,8 @@ class Studio:
         """One turn as it arrives."""
         if turn.kind == "noise" or turn.spoken is None:
             return self._noise(line)
+        if turn.spoken.language != "en":
+            voice = self._foreign_voice(turn.spoken.language)
         said = self.speak(turn.spoken.text, voice)
         return self.send(said, turn, line, is_flite=isinstance(voice, str))
 
@@ -193,8 +201,9 @@ class Studio:
     def _noise(self, line: telephone.Line) -> Clip:
         """Something that opened the detector and is no speech."""
         rng, numbers = self.rng, self.numbers
-        count = int(rng.uniform(0.4, 2.2) * telephone.LINE_HZ)
-        kind = rng.choice(("quiet", "burst", "steady", "keys", "babble"))
+        kind = rng.choice(NOISE_KINDS)
+        longest_s = 10.0 if kind in {"babble", "music"} and rng.random() < 0.2 else 2.4
+        count = int(rng.uniform(0.4, longest_s) * telephone.LINE_HZ)
         wave = numbers.normal(0, 10 ** rng.uniform(-3.5, -2), count).astype(np.float32)
         t = np.arange(count, dtype=np.float32) / telephone.LINE_HZ
         if kind == "burst":
@@ -215,7 +224,10 @@ class Studio:
             wave += (tone * on * 0.2).astype(np.float32)
         elif kind == "babble":
             noise = telephone.make_noise(numbers, "babble", count, self._babble)
-            wave += noise * 10 ** rng.uniform(-2.5, -1.2)
+            wave += noise * 10 ** rng.uniform(-2.5, -0.8)
+        elif kind == "music":
+            tune = telephone.make_music(numbers, count)
+            wave += tune * 10 ** rng.uniform(-2, -0.6)
         wave = telephone.through_codec(wave, is_alaw=line.is_alaw)
         return _clip(telephone.to_model_rate(wave), (), [], is_flite=False)
 
@@ -282,8 +294,8 @@ def main() -> None:
     """Make shards until there are enough; those already there are kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--shards", type=int, default=60)
-    parser.add_argument("--word-shards", type=int, default=15, help="no sentences")
+    parser.add_argument("--shards", type=int, default=100)
+    parser.add_argument("--word-shards", type=int, default=50, help="no sentences")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
     chosen = parser.parse_args()
@@ -292,7 +304,10 @@ def main() -> None:
     sentences, words = CorpusOptions(), CorpusOptions(words_only=True)
     first_word_shard = 90_000  # so that more of either can be added later
     numbers = [(i, sentences) for i in range(chosen.shards)]
-    numbers += [(first_word_shard + i, words) for i in range(chosen.word_shards)]
+    # Evenly between the others: training may begin on the first ones.
+    every = max(chosen.shards // max(chosen.word_shards, 1), 1)
+    for i in range(chosen.word_shards):
+        numbers.insert(i * (every + 1) + 1, (first_word_shard + i, words))
     jobs = [(chosen.out, i, chosen.seed * 100_003 + i, o) for i, o in numbers]
     with multiprocessing.get_context("spawn").Pool(chosen.workers) as pool:
         for index in pool.imap_unordered(_work, jobs):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from model.training.dialogue import draw_dialogue
-from model.training.grammar import draw_words, loosen
+from model.training.grammar import draw_words
 from model.training.rows import Heard, Row, RowMaker, imagined_words
 
 if TYPE_CHECKING:
@@ -104,8 +104,6 @@ def imagined_batch(maker: RowMaker, rng: random.Random, size: int) -> Batch:
             said = turn.transcript
             if turn.kind == "outside" and turn.spoken is not None:
                 said = turn.spoken.text
-            elif turn.kind == "speech":
-                said = loosen(rng, said)
             words, num_frames = imagined_words(rng, said)
             outside = turn.kind == "outside"
             heard.append(maker.hear(words, num_frames, is_outside=outside))

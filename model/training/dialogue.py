@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from model.training import grammar
 from model.training.grammar import Slots, Split, Spoken
-from model.training.phrasings import AGENT, COMPANY
+from model.training.phrasings import AGENT, BARE_INTENTS, COMPANY
 
 GREETING = f"Hello, this is {AGENT} from {COMPANY}. How can I help you?"
 NOT_HEARD = "Sorry, I did not hear you. Could you say that again?"
@@ -21,6 +21,11 @@ NOT_UNDERSTOOD = (
     "Sorry, I did not understand. I can help with appointments, orders and hours."
 )
 GO_ON = "Yes, go on."
+# The second time in a row.
+STILL_NOT_HEARD = "Sorry, I still can not hear you. Shall I connect you to a person?"
+STILL_NOT_UNDERSTOOD = (
+    "Sorry, I still do not understand. Shall I connect you to a person?"
+)
 _ACTION = re.compile(r"\s*\[\[[^\[\]]*\]\]\s*")
 
 
@@ -39,10 +44,16 @@ class Policy:
     number: str | None = None
     noted: str | None = None
     last: str = GREETING
+    misses: int = 0
 
     def answer(self, intent: str, slots: Slots) -> str:
         """The reply to one caller's turn."""
-        text = self._answer(intent, slots)
+        if intent in _MISSES:
+            self.misses += 1
+            text = self._missed(intent)
+        else:
+            self.misses = 0
+            text = self._answer(intent, slots)
         self.last = without_actions(text) or self.last
         return text
 
@@ -67,6 +78,13 @@ class Policy:
             self.pending = "person"
             return "I can not see your appointments. Shall I connect you to a person?"
         return _FIXED[intent]
+
+    def _missed(self, intent: str) -> str:
+        """Ask again; the second time in a row, offer a person."""
+        if self.misses < 2:
+            return _MISSES[intent][0]
+        self.pending = "person"
+        return _MISSES[intent][1]
 
     def _keeping(self, intent: str) -> str:
         if intent == "repeat":
@@ -167,7 +185,11 @@ class Policy:
         return f"I will have order {self.number} checked. Anything else?"
 
 
-_KEEPS_STATE = frozenset({"repeat", "slower", "hold", "noise", "outside", "unfinished"})
+_KEEPS_STATE = frozenset({"repeat", "slower", "hold", "unfinished"})
+_MISSES = {
+    "noise": (NOT_HEARD, STILL_NOT_HEARD),
+    "outside": (NOT_UNDERSTOOD, STILL_NOT_UNDERSTOOD),
+}
 _SCHEDULING = frozenset(
     [
         "book",
@@ -229,8 +251,6 @@ _FIXED: dict[str, str] = {
     "goodbye": "Goodbye. [[hangup]]",
     "voicemail": "[[disposition A]] [[hangup]]",
     "hold": "Sure, take your time.",
-    "noise": NOT_HEARD,
-    "outside": NOT_UNDERSTOOD,
     "unfinished": GO_ON,
 }
 
@@ -333,9 +353,11 @@ def words_only(rng: random.Random) -> Dialogue:
 
 def _draw_turn(rng: random.Random, policy: Policy, split: Split, *, last: bool) -> Turn:
     luck = rng.random()
-    if luck < 0.04:
+    if policy.misses:  # what was not understood once is often not understood again
+        luck *= 0.25
+    if luck < 0.05:
         return Turn("noise", None, "noise", "", policy.answer("noise", Slots()))
-    if luck < 0.09:
+    if luck < 0.11:
         spoken = grammar.outside(rng, split)
         reply = policy.answer("outside", Slots())
         return Turn("outside", spoken, "outside", "[unclear]", reply)
@@ -347,12 +369,15 @@ def _draw_turn(rng: random.Random, policy: Policy, split: Split, *, last: bool) 
     else:
         intent = rng.choice(grammar.INTENTS + _SLOTS_ARE_HARD)
     spoken = grammar.draw(rng, intent, split)
-    cuts = grammar.cut_points(spoken)
-    if cuts and rng.random() < (0.3 if last else 0.05):
+    breaks_off = rng.random() < (0.3 if last else 0.05)
+    cuts = grammar.cut_points(spoken) if breaks_off else []
+    if cuts:
         count = rng.choice(cuts)
         words = spoken.text.split()
         reply = policy.answer("unfinished", Slots())
         said = " ".join(words[:count])
         return Turn("cut", spoken, "unfinished", said, reply, words[count])
+    if split == "train" and intent not in BARE_INTENTS and rng.random() < 0.3:
+        spoken = replace(spoken, text=grammar.loosen(rng, spoken.text))
     reply = policy.answer(intent, spoken.slots)
     return Turn("speech", spoken, intent, spoken.text, reply)

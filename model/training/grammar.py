@@ -7,19 +7,21 @@ whether it is a whole utterance of the grammar or only the beginning of one.
 from __future__ import annotations
 
 import functools
-import itertools
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from model.training import patterns
+from model.training.patterns import Choice, Pattern, Recogniser
 from model.training.phrasings import (
     BARE_INTENTS,
     CLOSERS,
-    NAMES,
+    FOREIGN_SENTENCES,
     OPENERS,
     OUTSIDE_SENTENCES,
     OUTSIDE_WORDS,
     PHRASINGS,
+    PIECES,
+    held_out,
 )
 
 if TYPE_CHECKING:
@@ -45,9 +47,6 @@ WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday")
 DAYS = (*WEEKDAYS, "saturday", "sunday", "today", "tomorrow")
 FIRST_HOUR, LAST_HOUR = 8, 18
 NUMBER_DIGITS = 4
-
-_SLOT = re.compile(r"\{(\w+)\}")
-_CHOICE = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,43 +75,44 @@ class Spoken:
     slots: Slots
     template: str
     core_words: int
-
-
-def templates(intent: str, split: Split) -> tuple[str, ...]:
-    """Templates of an intent, with choices still in them, without the mark."""
-    held_out = split == "held_out"
-    return tuple(
-        t.removeprefix("~") for t in PHRASINGS[intent] if t.startswith("~") == held_out
-    )
+    language: str = "en"
 
 
 @functools.cache
-def expansions(template: str) -> tuple[str, ...]:
-    """Every way to read a template's choices and options, slots still open."""
-    found = _CHOICE.search(template)
-    if found is None:
-        return (" ".join(template.split()),)
-    choice, option = found.groups()
-    ways = choice.split("|") if choice is not None else ("", *option.split("|"))
-    head, tail = template[: found.start()], template[found.end() :]
-    rest = itertools.chain.from_iterable(expansions(head + w + tail) for w in ways)
-    return tuple(dict.fromkeys(rest))
+def templates(intent: str, split: Split) -> tuple[str, ...]:
+    """Templates of an intent."""
+    kept = held_out(PHRASINGS[intent])
+    wanted = split == "held_out"
+    return tuple(t for t in PHRASINGS[intent] if (t in kept) == wanted)
+
+
+@functools.cache
+def pattern(template: str) -> Pattern:
+    """A template, read."""
+    return patterns.parse(template, PIECES)
 
 
 def draw(rng: random.Random, intent: str, split: Split = "train") -> Spoken:
-    """One random turn of an intent."""
-    template = rng.choice(templates(intent, split))
+    """One random turn of an intent.
+
+    A held-out turn is one that the training templates do not hold in any way.
+    """
+    while True:
+        template = rng.choice(templates(intent, split))
+        said = patterns.draw(rng, pattern(template))
+        if split == "train" or not _training_turns().accepts(said):
+            break
     words: list[str] = []
     slots = Slots()
-    for word in _SLOT.sub(r" {\1} ", rng.choice(expansions(template))).split():
+    for word in said:
         if word.startswith("{"):
-            said, slots = _fill(rng, word[1:-1], slots)
-            words += said.split()
+            filled, slots = _fill(rng, word[1:-1], slots)
+            words += filled.split()
         else:
             words.append(word)
-    if intent not in BARE_INTENTS and rng.random() < 0.18:
+    if intent not in BARE_INTENTS and rng.random() < 0.2:
         opener = rng.choice(OPENERS).split()
-        if words[: len(opener)] != opener and words[0] not in {"no", "yes", "hi"}:
+        if words[0] not in {*opener, "no", "yes", "hi", "hello", "okay", "sorry"}:
             words = opener + words
     core_words = len(words)
     if intent not in BARE_INTENTS and rng.random() < 0.12 and words[-1] != "please":
@@ -122,12 +122,18 @@ def draw(rng: random.Random, intent: str, split: Split = "train") -> Spoken:
 
 def outside(rng: random.Random, split: Split = "train") -> Spoken:
     """Speech the grammar does not hold; the bot must ask again."""
-    sentences = OUTSIDE_SENTENCES[:-6] if split == "train" else OUTSIDE_SENTENCES[-6:]
-    if rng.random() < 0.4:
+    kept = OUTSIDE_SENTENCES[-6:]
+    sentences = OUTSIDE_SENTENCES[:-6] if split == "train" else kept
+    luck, language = rng.random(), "en"
+    if luck < 0.25:
+        language = rng.choice(tuple(FOREIGN_SENTENCES))
+        text = rng.choice(FOREIGN_SENTENCES[language])
+    elif luck < 0.55:
         text = rng.choice(sentences)
     else:
-        text = " ".join(rng.choice(OUTSIDE_WORDS) for _ in range(rng.randint(3, 7)))
-    return Spoken(text, "outside", Slots(), "", len(text.split()))
+        count = rng.randint(3, 8)
+        text = " ".join(rng.choice(OUTSIDE_WORDS) for _ in range(count))
+    return Spoken(text, "outside", Slots(), "", len(text.split()), language)
 
 
 # Words that may be missing, and words that may be added, without changing the sense.
@@ -137,7 +143,7 @@ _MAY_BE_MISSING = frozenset(
     | {"that", "this"}
 )
 _MAY_BE_ADDED = ("just", "really", "actually", "please", "now", "then", "also", "um")
-_SLOT_WORDS = frozenset((*DIGITS, *HOURS, *DAYS, "oh", "thirty", "past", "half", "am"))
+SLOT_WORDS = frozenset((*DIGITS, *HOURS, *DAYS, "oh", "thirty", "past", "half", "am"))
 
 
 def loosen(rng: random.Random, text: str) -> str:
@@ -153,29 +159,49 @@ def loosen(rng: random.Random, text: str) -> str:
     if rng.random() < 0.25:
         at = rng.randint(0, len(words))
         around = {*words[max(at - 1, 0) : at + 1]}
-        if not around & _SLOT_WORDS:
+        if not around & SLOT_WORDS:
             words.insert(at, rng.choice(_MAY_BE_ADDED))
     return " ".join(words)
 
 
 def draw_words(rng: random.Random) -> str:
-    """Words of the grammar in no order: for hearing words, not sentences."""
-    return " ".join(rng.choice(_vocabulary()) for _ in range(rng.randint(2, 8)))
+    """Words without sense: for hearing words, not sentences.
+
+    Half of the time single words in no order, else pieces of turns put together, so
+    that words also run into each other as they do in speech.
+    """
+    if rng.random() < 0.5:
+        count = rng.randint(2, 8)
+        return " ".join(rng.choice(_word_list()) for _ in range(count))
+    words: list[str] = []
+    for _ in range(rng.randint(2, 4)):
+        said = draw(rng, rng.choice(INTENTS)).text.split()
+        long = rng.randint(1, 3)
+        at = rng.randint(0, max(len(said) - long, 0))
+        words += said[at : at + long]
+    return " ".join(words)
 
 
 @functools.cache
-def _vocabulary() -> tuple[str, ...]:
-    """The words of the training templates; digits and days more than once."""
+def vocabulary() -> frozenset[str]:
+    """The words of the training templates and of the slots."""
     words = {
         word
         for intent in INTENTS
         for template in templates(intent, "train")
-        for way in expansions(template)
-        for word in way.split()
+        for word in patterns.words(pattern(template))
         if not word.startswith("{")
     }
+    for part in (*OPENERS, *CLOSERS, *_time_ways()):
+        words.update(part.split())
+    return frozenset(words | {*DIGITS, "oh", *DAYS, *HOURS} | set(_MAY_BE_ADDED))
+
+
+@functools.cache
+def _word_list() -> tuple[str, ...]:
+    """The vocabulary; digits and days more than once."""
     slots = (*DIGITS, "oh", *DAYS, *HOURS, "thirty", "am", "pm", "noon", "o'clock")
-    return (*sorted(words), *slots, *slots)
+    return (*sorted(vocabulary()), *slots * 4)
 
 
 def cut_points(spoken: Spoken) -> list[int]:
@@ -194,45 +220,36 @@ _ALONE = frozenset({"yes", "no", "okay", "hello", "hi", "sorry", "oh"})
 
 def is_complete(text: str) -> bool:
     """Whether the words are a whole turn of the grammar (held-out phrasings too)."""
-    words = text.split()
-    for skip in range(min(3, len(words))):
-        if skip and " ".join(words[:skip]) not in OPENERS:
-            continue
-        if any(p.fullmatch(" ".join(words[skip:])) for p in _whole_turns()):
-            return True
-    return False
+    return _whole_turns().accepts(text.split())
 
 
 @functools.cache
-def _whole_turns() -> tuple[re.Pattern[str], ...]:
-    one_day = "(?:" + "|".join(DAYS) + ")"
-    on_day = f"(?:(?:on |this |next |for )?{one_day})"
-    time = "(?:" + "|".join(sorted(_time_ways(), key=len, reverse=True)) + ")"
-    digit = "(?:" + "|".join((*DIGITS, "oh")) + ")"
-    patterns = {
-        "num": f"{digit}(?: {digit}){{{NUMBER_DIGITS - 1}}}",
-        "day": one_day,
-        "onday": on_day,
-        "time": time,
-        "attime": f"(?:at )?{time}",
-        "name": "(?:" + "|".join(NAMES) + ")",
+def _whole_turns() -> Recogniser:
+    opening = Choice(((), *(tuple(o.split()) for o in OPENERS)))
+    whole = (pattern(t) for intent in INTENTS for t in PHRASINGS[intent])
+    return Recogniser(whole, _slot_patterns(), before=(opening,))
+
+
+@functools.cache
+def _training_turns() -> Recogniser:
+    """What training can say, slots left open."""
+    found = (pattern(t) for intent in INTENTS for t in templates(intent, "train"))
+    return Recogniser(found, {})
+
+
+def _slot_patterns() -> dict[str, Pattern]:
+    day = Choice(tuple((d,) for d in DAYS))
+    digit = Choice(tuple((d,) for d in (*DIGITS, "oh")))
+    time = Choice(tuple(tuple(way.split()) for way in _time_ways()))
+    before = Choice(((), ("on",), ("this",), ("next",), ("for",)))
+    at = Choice(((), ("at",)))
+    return {
+        "num": (digit,) * NUMBER_DIGITS,
+        "day": (day,),
+        "onday": (before, day),
+        "time": (time,),
+        "attime": (at, time),
     }
-    literal: list[str] = []
-    for intent in INTENTS:
-        for marked in PHRASINGS[intent]:
-            for way in expansions(marked.removeprefix("~")):
-                parts = _SLOT.split(way)
-                literal.append(
-                    "".join(
-                        patterns[p] if i % 2 else re.escape(p)
-                        for i, p in enumerate(parts)
-                    )
-                )
-    size = 60
-    return tuple(
-        re.compile("|".join(literal[i : i + size]))
-        for i in range(0, len(literal), size)
-    )
 
 
 @functools.cache
@@ -273,23 +290,28 @@ def _ways_by_time() -> dict[str, tuple[str, ...]]:
 
 def _fill(rng: random.Random, slot: str, slots: Slots) -> tuple[str, Slots]:
     """Spoken words for one slot, and the slots with it noted."""
-    if slot == "name":
-        return rng.choice(NAMES), slots
     if slot == "num":
         digits = [rng.choice(DIGITS) for _ in range(NUMBER_DIGITS)]
         spoken = ["oh" if d == "zero" and rng.random() < 0.4 else d for d in digits]
         return " ".join(spoken), Slots(" ".join(digits), slots.day, slots.time)
+    first = ""
+    if rng.random() < 0.04:  # a slip of the tongue, put right at once
+        slip, _ = _fill(rng, slot, slots)
+        first = f"{slip} {rng.choice(_SLIPS)} "
     if slot in {"time", "attime"}:
         said = rng.choice(tuple(_ways_by_time()))
         spoken_time = rng.choice(_ways_by_time()[said])
         if slot == "attime" and rng.random() < 0.75:
             spoken_time = f"at {spoken_time}"
-        return spoken_time, Slots(slots.number, slots.day, said)
+        return first + spoken_time, Slots(slots.number, slots.day, said)
     day = rng.choice(DAYS)
     spoken_day = day
     if slot == "onday" and day not in {"today", "tomorrow"}:
         spoken_day = rng.choice(("on", "on", "on", "this", "next", "for")) + " " + day
-    return spoken_day, Slots(slots.number, day, slots.time)
+    return first + spoken_day, Slots(slots.number, day, slots.time)
+
+
+_SLIPS = ("no", "sorry", "i mean", "um no", "no wait", "no sorry")
 
 
 def digits_for_action(said_time: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.training import tokenizer as special
 from model.training.dialogue import GREETING
+from model.training.grammar import vocabulary
 from model.training.prompts import OPENINGS, TRANSCRIBE_PROMPTS, draw_instructions
 from model.ultravox.lengths import num_audio_tokens
 
@@ -106,7 +107,8 @@ class RowMaker:
         count = num_audio_tokens(num_frames)
         shares: list[dict[int, float]] = [{} for _ in range(count)]
         for word, start_s, end_s in words:
-            pieces = [self.outside] if is_outside else self.encode(" " + word)
+            is_known = not is_outside or word in vocabulary()
+            pieces = self.encode(" " + word) if is_known else [self.outside]
             each_s = (end_s - start_s) / len(pieces)
             for i, piece in enumerate(pieces):
                 begin, end = start_s + i * each_s, start_s + (i + 1) * each_s

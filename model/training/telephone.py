@@ -50,7 +50,10 @@ def draw_line(rng: np.random.Generator) -> Line:
         low_hz=float(rng.uniform(50, 350)),
         high_hz=float(rng.uniform(3000, 3900)),
         tilt_db=float(rng.uniform(-6, 6)),
-        peak_db=float(rng.uniform(-26, -3)),
+        # Above 0 the line clips: someone shouts into the telephone.
+        peak_db=float(
+            rng.uniform(-26, -3) if rng.random() < 0.9 else rng.uniform(0, 12)
+        ),
         snr_db=None if rng.random() < 0.2 else float(rng.uniform(5, 45)),
         noise=str(rng.choice(NOISES, p=(0.35, 0.25, 0.25, 0.15))),
         loss=float(rng.choice((0.0, 0.01, 0.03), p=(0.8, 0.12, 0.08))),
@@ -144,6 +147,33 @@ def make_noise(
             noise += np.sin(6.2832 * base * k * t + phase) * rng.uniform(0, 1) / k**0.5
     rms = float(np.sqrt(np.mean(noise**2))) + 1e-9
     return cast("Wave", (noise / rms).astype(np.float32))
+
+
+def make_music(rng: np.random.Generator, num_samples: int) -> Wave:
+    """A tune over chords, with or without a beat, RMS 1 at 8 kHz: music on hold."""
+    t = np.arange(num_samples, dtype=np.float32) / LINE_HZ
+    wave = np.zeros(num_samples, np.float32)
+    beat_s = float(rng.uniform(0.2, 0.7))
+    root_hz = float(rng.uniform(90, 260))
+    scale = (0, 2, 4, 5, 7, 9, 11, 12)
+    bright = float(rng.uniform(0.3, 1.2))
+    for beat in range(int(num_samples / LINE_HZ / beat_s) + 1):
+        since = t - beat * beat_s
+        shape = np.where(since >= 0, np.exp(-np.abs(since) / (1.2 * beat_s)), 0)
+        first = int(rng.integers(0, 5))
+        for step in (first, first + 2, int(rng.integers(0, 8))):
+            semitones = scale[step % 8] + 12 * int(rng.integers(0, 3))
+            hz = root_hz * 2 ** (semitones / 12)
+            for k in range(1, 5):
+                if hz * k < 3600:
+                    wave += (
+                        shape * np.sin(6.2832 * hz * k * t) / k ** (2 * bright)
+                    ).astype(np.float32)
+        if bright > 0.7:
+            hit = rng.standard_normal(num_samples).astype(np.float32)
+            wave += hit * np.where(since >= 0, np.exp(-np.abs(since) / 0.03), 0) * 0.7
+    rms = float(np.sqrt(np.mean(wave**2))) + 1e-9
+    return cast("Wave", (wave / rms).astype(np.float32))
 
 
 def through_codec(wave: Wave, *, is_alaw: bool = False) -> Wave:

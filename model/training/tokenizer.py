@@ -57,8 +57,7 @@ def train_tokenizer(seed: int = 1, num_dialogues: int = 20_000) -> Tokenizer:
             texts += [turn.reply, turn.transcript, " " + turn.transcript]
     # Held-out phrasings may use words that no other does; they are words all the same.
     for intent in grammar.INTENTS:
-        for template in grammar.templates(intent, "held_out"):
-            texts += list(grammar.expansions(template)) * 3
+        texts += [grammar.draw(rng, intent, "held_out").text for _ in range(60)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -136,18 +136,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--check", type=Path, help="corpus to measure on, not trained")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--start-from", type=Path, help="checkpoint to go on from")
     for name in ("minutes", "text_until", "heads_until", "decay_from", "learning_rate"):
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=float, default=getattr(defaults, name))
-    for name in ("seed", "num_threads", "ear_every"):
+    for name in (
+        "seed",
+        "num_threads",
+        "ear_every",
+        "imagined_a_step",
+        "imagined_beside",
+        "warm_up_steps",
+    ):
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=int, default=getattr(defaults, name))
     chosen = vars(parser.parse_args())
     corpus, out, checked = chosen.pop("corpus"), chosen.pop("out"), chosen.pop("check")
-    resume = chosen.pop("resume")
+    resume, start_from = chosen.pop("resume"), chosen.pop("start_from")
     options = replace(defaults, **chosen)
     torch.set_num_threads(options.num_threads)
-    trainer = Trainer(options, out, corpus)
+    trainer = Trainer(options, out, corpus, start_from)
     if resume:
         trainer.resume()
     run = Run(trainer, checked)

@@ -9,9 +9,11 @@ only in some of the steps: it learns faster than the language model, and costs m
 from __future__ import annotations
 
 import random
-from contextlib import nullcontext
+import shutil
+import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +36,7 @@ from model.training.reading import (
 from model.training.rows import Heard, Row, RowMaker
 from model.training.start import Sizes, build_config, fresh_network
 from model.training.tokenizer import load_or_train_tokenizer
+from model.ultravox.checkpoint import LoadOptions, load_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,23 +66,43 @@ class TrainOptions:
     warm_up_steps: int = 100
     # Of an imagined clip's word pieces, those heard wrong; and blur, against the
     # spread of the embeddings. About what a fair projector does.
-    imagined_wrong: float = 0.05
+    imagined_wrong: float = 0.1
     imagined_blur: float = 0.4
     rows_a_group: int = 8  # small enough that rows of a group are of one length
     save_every_s: float = 180.0
     check_every_s: float = 400.0
     num_threads: int = 2
+    # "auto" times both: bfloat16 is three times as fast on a processor that has it and
+    # several times slower on one that has not.
+    arithmetic: str = "auto"
     tokenizer_dialogues: int = 20_000
 
 
 class Trainer:
     """Network, heads, optimiser and how far the run is."""
 
-    def __init__(self, options: TrainOptions, folder: Path, corpus: Path) -> None:
+    def __init__(
+        self,
+        options: TrainOptions,
+        folder: Path,
+        corpus: Path,
+        start_from: Path | None = None,
+    ) -> None:
+        """Begin a run.
+
+        Args:
+            start_from: a checkpoint whose tokenizer and weights are the first values;
+                without it everything is new.
+
+        Raises:
+            ValueError: the checkpoint is of another size.
+        """
         self.options, self.folder, self.corpus = options, folder, corpus
         folder.mkdir(parents=True, exist_ok=True)
         # Attention weights in bfloat16 too; the name says CUDA, the CPU obeys as well.
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+        if start_from is not None and not (folder / "tokenizer.json").exists():
+            shutil.copy(start_from / "tokenizer.json", folder / "tokenizer.json")
         tokenizer = load_or_train_tokenizer(folder, options.tokenizer_dialogues)
         self.maker = RowMaker(tokenizer)
         self._shards: dict[str, list[StoredDialogue]] = {}
@@ -93,6 +116,8 @@ class Trainer:
             options.sizes, tokenizer.get_vocab_size(), maker.end_of_turn, maker.begin
         )
         self.network = fresh_network(config, sample.audio[-1].mel, options.seed)
+        if start_from is not None:
+            self._start_from(start_from)
         self.frame_head = FrameHead(options.sizes.d_model)
         self.word_head = WordHead(0.08 * options.sizes.text_width**0.5)
         self.everything = nn.ModuleList([self.network, self.frame_head, self.word_head])
@@ -114,6 +139,43 @@ class Trainer:
         self.stage = ""
         self.stage_began_step = 0
         self.spent_s = 0.0
+        kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+        self.arithmetic = kinds.get(options.arithmetic, torch.float32)
+        if options.arithmetic == "auto":
+            self.arithmetic = self._faster_arithmetic(sample)
+
+    def _start_from(self, checkpoint: Path) -> None:
+        loaded = load_checkpoint(str(checkpoint), LoadOptions(device="cpu"))
+        values = loaded.network.state_dict()
+        own = self.network.state_dict()
+        if {k: v.shape for k, v in values.items()} != {
+            k: v.shape for k, v in own.items()
+        }:
+            raise ValueError(f"{checkpoint} is of another size than this run")
+        self.network.load_state_dict({k: v.float() for k, v in values.items()})
+
+    def _faster_arithmetic(self, sample: Batch) -> torch.dtype:
+        spent_s = {}
+        for dtype in (torch.float32, torch.bfloat16):
+            self.arithmetic = dtype
+            for _ in range(2):  # the first one builds kernels
+                began = time.perf_counter()
+                with self._kernels():
+                    self.listen(sample, {})[1].backward()  # type: ignore[no-untyped-call]
+                spent_s[dtype] = time.perf_counter() - began
+        self.optimizer.zero_grad(set_to_none=True)
+        return min(spent_s, key=lambda dtype: spent_s[dtype])
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            "cpu", torch.bfloat16, enabled=self.arithmetic == torch.bfloat16
+        )
+
+    def _kernels(self) -> AbstractContextManager[None]:
+        # In bfloat16 the fused kernels are slow at these sizes: a third of a step.
+        if self.arithmetic == torch.bfloat16:
+            return cast(AbstractContextManager[None], sdpa_kernel(SDPBackend.MATH))
+        return nullcontext()
 
     def look_for_shards(self) -> None:
         """Take in shards of the corpus that have appeared since."""
@@ -158,8 +220,7 @@ class Trainer:
         self._enter_stage()
         rng = random.Random(f"{self.options.seed}-{self.step}")
         numbers: dict[str, float] = {}
-        # The fused kernels are slow at these sizes: a third of a step went into them.
-        with sdpa_kernel(SDPBackend.MATH):
+        with self._kernels():
             loss = self._loss(rng, numbers)
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
@@ -249,7 +310,7 @@ class Trainer:
         states, classes = [], []
         for audio in batch.audio:
             counts = torch.tensor([batch.heard[c].num_tokens for c in audio.clips])
-            with torch.autocast("cpu", torch.bfloat16):
+            with self._autocast():
                 out = network.audio_tower(audio.mel, audio.num_frames)
                 projected = network.multi_modal_projector(out, counts).float()
             valid = torch.arange(out.shape[1]) < ((audio.num_frames + 1) // 2)[:, None]
@@ -277,7 +338,7 @@ class Trainer:
         """Logits (N, V) at the targets and the targets (N,), in groups' order."""
         hidden, targets = [], []
         for group in groups_of_like_length(rows, self.options.rows_a_group):
-            with torch.autocast("cpu", torch.bfloat16):
+            with self._autocast():
                 found = read_group(self.network, group, vectors, self.maker.silence)
             hidden.append(found[0])
             targets.append(found[1])

@@ -7,6 +7,9 @@ import re
 
 from model.training.dialogue import (
     GREETING,
+    NOT_HEARD,
+    NOT_UNDERSTOOD,
+    STILL_NOT_HEARD,
     Policy,
     draw_dialogue,
     without_actions,
@@ -70,6 +73,17 @@ def test_noise_does_not_lose_the_thread() -> None:
     policy.answer("cancel", NONE)
     policy.answer("noise", NONE)
     assert policy.answer("yes", NONE).endswith("[[note cancel appointment]]")
+
+
+def test_asks_again_once_and_then_offers_a_person() -> None:
+    policy = Policy()
+    assert policy.answer("outside", NONE) == NOT_UNDERSTOOD
+    assert policy.answer("noise", NONE) == STILL_NOT_HEARD
+    assert policy.answer("yes", NONE).endswith("[[transfer]]")
+    policy = Policy()
+    policy.answer("noise", NONE)
+    policy.answer("hours", NONE)
+    assert policy.answer("noise", NONE) == NOT_HEARD
 
 
 def test_do_not_call_is_an_action_and_the_end() -> None:
