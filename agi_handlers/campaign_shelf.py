@@ -36,17 +36,21 @@ class CampaignShelf(Mapping[str, Campaign]):
         directory: Path,
         campaigns: Mapping[str, Campaign],
         on_problem: Callable[[str], None] | None = None,
+        language: str = "en-us",
     ) -> None:
-        """campaigns: as just read; on_problem hears why files are not taken."""
+        """campaigns: as just read; on_problem hears why files are not taken;
+        language: that of files which name none."""
         self._directory = directory
+        self._language = language
         self._campaigns = campaigns
         self.on_problem = on_problem or (lambda _: None)
         self._seen = self._look()
 
     @classmethod
-    def open(cls, directory: Path) -> CampaignShelf:
+    def open(cls, directory: Path, language: str = "en-us") -> CampaignShelf:
         """Raises CampaignsInvalid: at the start wrong files are fatal."""
-        return cls(directory, load_campaigns(directory))
+        found = load_campaigns(directory, language)
+        return cls(directory, found, language=language)
 
     def __getitem__(self, name: str) -> Campaign:
         return self._campaigns[name]
@@ -61,7 +65,7 @@ class CampaignShelf(Mapping[str, Campaign]):
         """Read every file again; False: they are wrong, and nothing has changed."""
         self._seen = self._look()
         try:
-            found = load_campaigns(self._directory)
+            found = load_campaigns(self._directory, self._language)
         except CampaignsInvalid as exc:
             ERRORS.labels(kind="campaigns_invalid").inc()
             for problem in exc.problems:

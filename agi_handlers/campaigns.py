@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,8 @@ from pydantic import (
 from agi_handlers.campaign_hours import Hours
 from agi_handlers.conversation.turn_actions import PhraseName
 from agi_handlers.errors import TelephonyError
+from agi_handlers.languages.english import ENGLISH
+from agi_handlers.languages.known import language_of
 from agi_handlers.vicidial.api_text import is_status
 from agi_handlers.vicidial.lead import (
     LEAD_FIELDS,
@@ -96,21 +98,22 @@ class _Table(BaseModel):
 
 
 class Phrases(_Table):
-    """What the bot says without asking the model."""
+    """What the bot says without asking the model.
 
-    greeting: Text = "Hello, this is the automated assistant. How can I help you?"
-    still_there: Text = "Are you still there?"
-    say_again: Text = "Sorry, I did not get that. Could you say it again?"
-    goodbye_no_input: Text = "I can't hear you, so I will hang up now. Goodbye."
-    time_limit: Text = "I have to end here. I will pass you on to a person now."
-    transferring: Text = "One moment please, I am transferring you to a person."
-    opted_out: Text = "You will get no more calls from us. Goodbye."
-    nobody_free: Text = (
-        "I am sorry, nobody is free just now. Shall we call you back instead?"
-    )
-    callback_noted: Text = "I have noted it: we will call you back {value}."
-    callback_unclear: Text = "When exactly shall we call you back?"
-    closed: Text = "Thank you for calling. We are closed at the moment. Goodbye."
+    A campaign that leaves one out gets that of its language (`agi_handlers.languages`).
+    """
+
+    greeting: Text = ENGLISH.phrases["greeting"]
+    still_there: Text = ENGLISH.phrases["still_there"]
+    say_again: Text = ENGLISH.phrases["say_again"]
+    goodbye_no_input: Text = ENGLISH.phrases["goodbye_no_input"]
+    time_limit: Text = ENGLISH.phrases["time_limit"]
+    transferring: Text = ENGLISH.phrases["transferring"]
+    opted_out: Text = ENGLISH.phrases["opted_out"]
+    nobody_free: Text = ENGLISH.phrases["nobody_free"]
+    callback_noted: Text = ENGLISH.phrases["callback_noted"]
+    callback_unclear: Text = ENGLISH.phrases["callback_unclear"]
+    closed: Text = ENGLISH.phrases["closed"]
 
     def as_mapping(self) -> Mapping[PhraseName, str]:
         """Name -> text."""
@@ -220,10 +223,7 @@ class Campaign(_Table):
     title: Annotated[str, Field(max_length=200)] = ""
     language: str | None = None
     voice: str = ""
-    instructions: Annotated[str, Field(max_length=20_000)] = (
-        "You are a friendly assistant on the telephone. Answer in one or two short "
-        "spoken sentences, without lists or markup."
-    )
+    instructions: Annotated[str, Field(max_length=20_000)] = ENGLISH.instructions
     max_new_tokens: int | None = Field(default=None, ge=1, le=4096)
     temperature: float = Field(default=0.0, ge=0, le=2)
     phrases: Phrases = Phrases()
@@ -237,6 +237,25 @@ class Campaign(_Table):
     transfer_fallback: Mapping[str, str] = Field(default_factory=dict)
     """A destination nobody is free at -> another one, or `stay`.  Only what stands
     here is looked at before a transfer; the others queue."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_its_language(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """What is left out, in the campaign's language."""
+        tag, phrases = values.get("language"), values.get("phrases", {})
+        if not isinstance(tag, str) or not isinstance(phrases, dict):
+            return values
+        language = language_of(tag)
+        if language is not None:
+            values = {"instructions": language.instructions, **values}
+            return {**values, "phrases": {**language.phrases, **phrases}}
+        missing = [name for name in Phrases.model_fields if name not in phrases]
+        if missing:
+            raise ValueError(
+                f"no phrases are known in the language {tag!r}; set in [phrases]: "
+                + ", ".join(missing)
+            )
+        return values
 
     @field_validator("transfer")
     @classmethod
@@ -278,9 +297,10 @@ class Campaign(_Table):
 
     def for_lead(self, lead: Lead) -> Campaign:
         """The same with the lead's fields in instructions and phrases."""
+        usual = (language_of(self.language or "") or ENGLISH).phrases
         phrases = {
             # a phrase that was nothing but a missing value is the usual one
-            name: fill_phrase(text, lead) or Phrases.model_fields[name].default
+            name: fill_phrase(text, lead) or usual[name]
             for name, text in self.phrases.as_mapping().items()
         }
         filled = {
@@ -309,8 +329,8 @@ class Campaign(_Table):
         return "" if key == "default" else None
 
 
-def load_campaigns(directory: Path) -> Mapping[str, Campaign]:
-    """Every campaign of a folder.
+def load_campaigns(directory: Path, language: str = "en-us") -> Mapping[str, Campaign]:
+    """Every campaign of a folder; `language` is that of those that name none.
 
     Raises:
         CampaignsInvalid: with every mistake of every file.
@@ -328,7 +348,8 @@ def load_campaigns(directory: Path) -> Mapping[str, Campaign]:
         try:
             text = file.read_text(encoding="utf-8")
             own = {"name": file.stem, "version": _version(text)}
-            campaigns[file.stem] = Campaign(**{**tomllib.loads(text), **own})
+            table = {"language": language, **tomllib.loads(text), **own}
+            campaigns[file.stem] = Campaign(**table)
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
             problems.append(f"{file}: {exc}")
         except ValidationError as exc:

@@ -26,7 +26,14 @@ from agi_handlers.phone import Phone
 from agi_handlers.records.rows import CallRow
 from agi_handlers.ultravox import hold, report
 from model.audio.prompts import Prompt
-from model.speech import ReplyAudio, ReplyDone, ReplyEvent, UserTurn, Utterance
+from model.speech import (
+    Answerer,
+    ReplyAudio,
+    ReplyDone,
+    ReplyEvent,
+    UserTurn,
+    Utterance,
+)
 from telemetry import call_context, fields
 
 logger = logging.getLogger(__name__)
@@ -71,6 +78,9 @@ class EchoSession:
 
     async def forget(self, turn: int) -> None:
         return
+
+    async def identify(self, said: Utterance) -> Answerer:
+        return Answerer("unsure", "")
 
 
 async def echo(phone: Phone, request: AgiRequest, agi: AgiConnection) -> None:

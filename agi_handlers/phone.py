@@ -16,6 +16,7 @@ from agi_handlers.campaigns import Campaign
 from agi_handlers.conversation.call import Call
 from agi_handlers.conversation.turn_actions import TurnTakingOptions
 from agi_handlers.dialplan_variables import BotStatus
+from agi_handlers.languages.known import primary_tag
 from agi_handlers.live_calls import LiveCalls
 from agi_handlers.recording import RecordingStore
 from agi_handlers.records.rows import CallRow
@@ -43,6 +44,8 @@ class Phone:
     detector: SpeechDetector
     prompts: Mapping[str, Prompt]
     campaigns: Mapping[str, Campaign]
+    prompts_in: Mapping[str, Mapping[str, Prompt]] = field(default_factory=dict)
+    """Prompts of other languages than `prompts` have, by primary tag."""
     records: CallRecords | None = None
     """None: nothing is kept of calls."""
     recordings: RecordingStore | None = None
@@ -72,6 +75,10 @@ class Phone:
         if not self.speech_status.is_ready:
             return BotStatus.NOT_READY, "speech_not_ready"
         return None
+
+    def prompts_for(self, language: str) -> Mapping[str, Prompt]:
+        """The recorded prompts in a language, or else in the folder's own."""
+        return self.prompts_in.get(primary_tag(language), self.prompts)
 
     @contextmanager
     def line(self) -> Iterator[None]:

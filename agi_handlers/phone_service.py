@@ -31,7 +31,7 @@ from agi_handlers.vicidial.client import VicidialOptions, VicidialOptionsInvalid
 from agi_handlers.vicidial.responses import Vocabulary
 from agi_handlers.vicidial.service import open_vicidial
 from config import Settings, comma_list
-from model.audio.prompts import Prompt, PromptUnusable, load_prompts
+from model.audio.prompts import Prompt, PromptUnusable, load_languages, load_prompts
 from model.client import (
     ControlLink,
     HeartbeatSender,
@@ -64,6 +64,8 @@ class Persona:
 
     campaigns: CampaignShelf
     prompts: Mapping[str, Prompt]
+    prompts_in: Mapping[str, Mapping[str, Prompt]]
+    """The same in other languages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +99,14 @@ def read_persona(settings: Settings) -> Persona:
     problems: list[str] = []
     campaigns: CampaignShelf | None = None
     prompts: Mapping[str, Prompt] = {}
+    prompts_in: Mapping[str, Mapping[str, Prompt]] = {}
     try:
-        campaigns = CampaignShelf.open(settings.campaigns_dir)
+        campaigns = CampaignShelf.open(settings.campaigns_dir, settings.language)
     except CampaignsInvalid as exc:
         problems += exc.problems
     try:
         prompts = load_prompts(settings.sounds_dir)
+        prompts_in = load_languages(settings.sounds_dir)
     except PromptUnusable as exc:
         problems.append(str(exc))
     try:
@@ -111,7 +115,7 @@ def read_persona(settings: Settings) -> Persona:
         problems.append(f"ULTRAVOX_VICIDIAL_…: {exc}")
     if problems or campaigns is None:
         raise PhoneHalfInvalid(problems)
-    return Persona(campaigns, prompts)
+    return Persona(campaigns, prompts, prompts_in)
 
 
 async def serve(
@@ -134,6 +138,7 @@ async def serve(
             legs=LegChooser(_leg_options(settings), media_port, wheel),
             detector=load_detector(settings.vad),
             prompts=persona.prompts,
+            prompts_in=persona.prompts_in,
             campaigns=persona.campaigns,
         )
         persona.campaigns.on_problem = phone.note_problem

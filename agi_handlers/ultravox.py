@@ -304,7 +304,7 @@ async def hold(
             ears=phone.ears,
             session=session,
             phrases=campaign.phrases.as_mapping(),
-            prompts=phone.prompts,
+            prompts=phone.prompts_for(language),
             target_of=campaign.target_of,
             language=language,
             record_opt_out=line.opt_out if line is not None else None,

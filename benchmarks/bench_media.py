@@ -51,7 +51,7 @@ from benchmarks.loopback_asterisk import Floats, place_calls, speechlike, talk
 from benchmarks.provenance import provenance
 from model.audio.frames import FRAME_BYTES
 from model.audio.pcm import Wave
-from model.speech import ReplyAudio, ReplyEvent, UserTurn
+from model.speech import Answerer, ReplyAudio, ReplyEvent, UserTurn, Utterance
 from model.vad.detector import (
     DetectorName,
     DetectorStream,
@@ -201,6 +201,9 @@ class _EndlessSpeech:
 
     async def forget(self, turn: int) -> None:
         return
+
+    async def identify(self, said: Utterance) -> Answerer:
+        return Answerer("unsure", "")
 
 
 @dataclass

@@ -126,7 +126,7 @@ def make_line(
         turns.append((start + first, start + last))
         at = start + last + int(rng.uniform(0.9, 2.6) * RATE_HZ)
     wave += _background(rng, background, level_db, others, num_samples)
-    return Line(background, _through_line(rng, wave), tuple(turns))
+    return Line(background, through_line(rng, wave), tuple(turns))
 
 
 def _speech_level(recording: Recording) -> float:
@@ -227,7 +227,19 @@ def _talk(
     return wave
 
 
-def _through_line(rng: Generator, wave: Wave) -> bytes:
+def line_noise(
+    rng: Generator,
+    background: Background,
+    caller_db: float,
+    others: Sequence[Wave],
+    num_samples: int,
+) -> Wave:
+    """What else is on a caller's line; `others` are voices in the background."""
+    voices = [Recording("", wave, ((0, wave.size),)) for wave in others]
+    return _background(rng, background, caller_db, voices, num_samples)
+
+
+def through_line(rng: Generator, wave: Wave) -> bytes:
     """Band-pass, codec (mu-law, sometimes GSM), sometimes lost packets."""
     band_hz = [rng.uniform(200, 350), rng.uniform(3100, 3600)]
     filter_ = signal.butter(4, band_hz, "bandpass", fs=RATE_HZ, output="sos")

@@ -18,7 +18,14 @@ from typing import Final, TypeAlias
 from model.call_memory import CallMemory
 from model.errors import SpeechUnavailable
 from model.remote_session import RemoteSession, SpeechClientOptions
-from model.speech import ReplyEvent, SessionOptions, TurnEnd, UserTurn
+from model.speech import (
+    Answerer,
+    ReplyEvent,
+    SessionOptions,
+    TurnEnd,
+    UserTurn,
+    Utterance,
+)
 from telemetry import fields
 
 logger = logging.getLogger(__name__)
@@ -83,6 +90,12 @@ class FailoverSession:
         self._memory.forget(turn)
         if self._current is not None:
             await self._current.forget(turn)
+
+    async def identify(self, said: Utterance) -> Answerer:
+        """See `SpeechSession.identify`; of the sidecar in use, and of no other."""
+        if self._current is None:
+            return Answerer("unsure", "")
+        return await self._current.identify(said)
 
     async def _events(
         self, turn: int, user: UserTurn | None, ask: Asking

@@ -17,6 +17,8 @@ size: pcm16, mono, at the rate they or `start` name.
     past              heard, text=null, n_bytes=0, rate_hz=8000; then audio unless
                       n_bytes is 0: a turn that another server served, before the
                       first one here
+    identify          number, n_bytes, rate_hz=8000; then audio: who is it that
+                      answered, by this; outside of turns and history
     end               nothing more comes; the server closes
 
     server            fields
@@ -30,6 +32,7 @@ size: pcm16, mono, at the rate they or `start` name.
                       end_of_turn_probability
     transcript        turn, text: what the user said; after done, if start asked for
                       it
+    identified        number, judged ("person", "machine", "menu", "unsure"), words
     error             turn (null: the whole dialogue), code, message, field
 
 Unknown fields are ignored, so that either side may be newer.  Anything else that isn't
@@ -46,6 +49,7 @@ from msgspec import Meta
 
 from model.errors import InvalidAudio, InvalidRequest, SpeechError
 from model.speech import (
+    Judged,
     ReplyAction,
     ReplyAudio,
     ReplyDone,
@@ -135,12 +139,20 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
+class Identify:
+    """Who answered?  Numbers are the client's own and must differ."""
+
+    number: Turn
+    said: Utterance
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The client is done with the dialogue."""
 
 
 ClientMessage: TypeAlias = (
-    Start | UserTurnSent | Say | Cancel | Settle | Forget | Past | End
+    Start | UserTurnSent | Say | Cancel | Settle | Forget | Past | Identify | End
 )
 
 
@@ -153,6 +165,15 @@ class Ready:
     rate_hz: Rate
     protocol: int = PROTOCOL
     max_utterance_bytes: int = MAX_AUDIO_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """The answer to an Identify."""
+
+    number: Turn
+    judged: Judged
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +194,17 @@ ServerMessage: TypeAlias = (
     | ReplyAction
     | ReplyDone
     | Transcript
+    | Identified
     | LiveError
 )
 Wire: TypeAlias = str | bytes
 """A text message or a binary message of the WebSocket."""
+
+
+def is_sendable(message: Identify) -> bool:
+    """Whether the server would take its audio."""
+    num_bytes = len(message.said.pcm16)
+    return SAMPLE_BYTES <= num_bytes <= MAX_AUDIO_BYTES and not num_bytes % SAMPLE_BYTES
 
 
 def check_user_turn(message: UserTurnSent | Say) -> None:

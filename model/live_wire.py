@@ -22,6 +22,8 @@ from model.live_messages import (
     ClientMessage,
     End,
     Forget,
+    Identified,
+    Identify,
     LiveError,
     LiveProtocolError,
     Milliseconds,
@@ -89,6 +91,13 @@ class _PastFields:
 
 
 @dataclass(frozen=True, slots=True)
+class _IdentifyFields:
+    number: Turn
+    n_bytes: Bytes
+    rate_hz: Rate = 8000
+
+
+@dataclass(frozen=True, slots=True)
 class _TextFields:
     turn: Turn
     text: str
@@ -136,6 +145,7 @@ _CLIENT_FIELDS: Final[Mapping[str, type]] = {
     "settle": Settle,
     "forget": Forget,
     "past": _PastFields,
+    "identify": _IdentifyFields,
     "end": End,
 }
 _SERVER_FIELDS: Final[Mapping[str, type]] = {
@@ -146,6 +156,7 @@ _SERVER_FIELDS: Final[Mapping[str, type]] = {
     "action": _ActionFields,
     "done": _DoneFields,
     "transcript": Transcript,
+    "identified": Identified,
     "error": LiveError,
 }
 
@@ -154,7 +165,7 @@ class ClientMessages:
     """Server's side: what the client's WebSocket messages say, one by one."""
 
     def __init__(self) -> None:
-        self._pending: _UtteranceFields | _PastFields | None = None
+        self._pending: _UtteranceFields | _PastFields | _IdentifyFields | None = None
 
     def receive(self, wire: Wire) -> ClientMessage | None:
         """The message this completes; None while its audio is still to come.
@@ -169,6 +180,8 @@ class ClientMessages:
             _check_size(wire, header.n_bytes)
             if isinstance(header, _PastFields):
                 return Past(Utterance(wire, header.rate_hz), header.heard)
+            if isinstance(header, _IdentifyFields):
+                return Identify(header.number, Utterance(wire, header.rate_hz))
             return UserTurnSent(
                 header.turn,
                 Utterance(wire, header.rate_hz, header.started_ms, header.ended_ms),
@@ -180,7 +193,7 @@ class ClientMessages:
                 return Start(_session_options(start))
             case _PastFields(heard, text, n_bytes=0):
                 return Past(None if text is None else TypedTurn(text), heard)
-            case _UtteranceFields() | _PastFields() as header:
+            case _UtteranceFields() | _PastFields() | _IdentifyFields() as header:
                 self._pending = header
                 return None
             case _TextFields(turn, text):
@@ -223,7 +236,7 @@ class ServerMessages:
                 return ReplyAction(turn, name, argument)
             case _DoneFields(turn, text, reason, usage, timings, probability):
                 return ReplyDone(turn, text, reason, usage, timings, probability)
-            case Ready() | LiveError() | Transcript() as message:
+            case Ready() | LiveError() | Transcript() | Identified() as message:
                 return message
             case other:
                 raise AssertionError(other)
@@ -260,6 +273,9 @@ def encode_client(message: ClientMessage) -> list[Wire]:
                     return [_json("past", asdict(past)), pcm16]
                 case _:
                     assert_never(user)
+        case Identify(number, said):
+            asked = _IdentifyFields(number, len(said.pcm16), said.rate_hz)
+            return [_json("identify", asdict(asked)), said.pcm16]
         case End():
             return [_json("end", {})]
     assert_never(message)
@@ -283,6 +299,8 @@ def encode_server(message: ServerMessage) -> list[Wire]:
             return [_json("done", asdict(message))]
         case Transcript():
             return [_json("transcript", asdict(message))]
+        case Identified():
+            return [_json("identified", asdict(message))]
         case LiveError():
             return [_json("error", asdict(message))]
     assert_never(message)

@@ -19,6 +19,7 @@ from typing import Final
 
 import telemetry
 from model.actions import Action, ActionParser, Part
+from model.answerer import who_answered
 from model.audio.frames import SAMPLE_BYTES
 from model.audio.pcm import wave_from_pcm16
 from model.audio.resample import resample
@@ -29,6 +30,7 @@ from model.engine.stream import TokenStream
 from model.errors import ContextTooLong, GenerationFailed, InvalidAudio, SpeechError
 from model.reply_stream import ReplyStream
 from model.speech import (
+    Answerer,
     ReplyAction,
     ReplyAudio,
     ReplyDone,
@@ -41,6 +43,7 @@ from model.speech import (
     TypedTurn,
     Usage,
     UserTurn,
+    Utterance,
 )
 from model.spoken_reply import SpokenReply
 from model.transcription import can_transcribe, transcribe
@@ -121,6 +124,16 @@ class LocalSession:
         """See `SpeechSession.forget`; a turn that isn't open is left alone."""
         await self._stop(turn)
         self._history.forget(turn)
+
+    async def identify(self, said: Utterance) -> Answerer:
+        """See `SpeechSession.identify`."""
+        try:
+            [clip] = await _user_parts(said)
+        except InvalidAudio:
+            return Answerer("unsure", "")
+        assert isinstance(clip, AudioClip)
+        request_id = f"{self._options.call_id}/answer"
+        return await who_answered(self._engine, clip, request_id)
 
     async def recall(self, user: UserTurn | None, heard: str) -> None:
         """A turn of this dialogue that another speech half served.

@@ -30,6 +30,8 @@ from model.live_messages import (
     Cancel,
     ClientMessage,
     Forget,
+    Identified,
+    Identify,
     LiveError,
     LiveProtocolError,
     Past,
@@ -39,10 +41,12 @@ from model.live_messages import (
     Settle,
     UserTurnSent,
     check_user_turn,
+    is_sendable,
 )
 from model.live_wire import ServerMessages, encode_client
 from model.reply_stream import ReplyStream
 from model.speech import (
+    Answerer,
     ReplyDone,
     ReplyEvent,
     Transcript,
@@ -54,6 +58,7 @@ from telemetry import fields
 
 logger = logging.getLogger(__name__)
 
+_UNKNOWN: Final = Answerer("unsure", "")
 _MAX_UNSENT = 256
 """Messages waiting for the network: more than a call says in a minute of stillness,
 and room for its whole past when it moves to another sidecar."""
@@ -108,6 +113,8 @@ class RemoteSession:
         self._awaits_transcript: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._streams: dict[int, ReplyStream] = {}
+        self._identifying: dict[int, asyncio.Future[Answerer]] = {}
+        self._num_identified = 0
         self._last_turn = -1
         self._lost: SpeechError | None = None
         # Full: the sidecar reads nothing any more, and the session is given up.
@@ -156,6 +163,23 @@ class RemoteSession:
         """See `SpeechSession.forget`; when the connection is lost, nothing."""
         self._drop(turn)
         self._send(Forget(turn))
+
+    async def identify(self, said: Utterance) -> Answerer:
+        """See `SpeechSession.identify`."""
+        self._num_identified += 1
+        message = Identify(self._num_identified, said)
+        if self._lost is not None or not is_sendable(message):
+            return _UNKNOWN
+        answer: asyncio.Future[Answerer] = asyncio.get_running_loop().create_future()
+        self._identifying[message.number] = answer
+        self._send(message)
+        try:
+            async with asyncio.timeout(self._options.first_event_timeout_s):
+                return await answer
+        except TimeoutError:
+            return _UNKNOWN
+        finally:
+            self._identifying.pop(message.number, None)
 
     async def _events(
         self, turn: int, message: UserTurnSent | Say
@@ -222,6 +246,10 @@ class RemoteSession:
                     self._lose(error)
                 elif stream := self._streams.pop(turn, None):
                     stream.end(error)
+            case Identified(number, judged, words):
+                answer = self._identifying.pop(number, None)
+                if answer is not None and not answer.done():
+                    answer.set_result(Answerer(judged, words))
             case _:
                 await self._deliver(message)
 
@@ -262,6 +290,9 @@ class RemoteSession:
         for stream in self._streams.values():
             stream.end(error)
         self._streams.clear()
+        for answer in self._identifying.values():
+            if not answer.done():
+                answer.set_result(_UNKNOWN)
 
 
 def _is_speech(message: UserTurnSent | Say) -> bool:

@@ -20,6 +20,8 @@ from typing import Literal, Protocol, TypeAlias
 
 WeightsKind: TypeAlias = Literal["random", "demo", "published", "scripted", "remote"]
 FinishReason: TypeAlias = Literal["stop", "length", "cancelled"]
+Judged: TypeAlias = Literal["person", "machine", "menu", "unsure"]
+"""Who speaks at the far end, as the model hears it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,15 @@ class Transcript:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """Who answered a call, by one utterance of his."""
+
+    judged: Judged
+    words: str
+    """What he said, written down; empty when nothing could be made out."""
+
+
 ReplyEvent: TypeAlias = (
     TurnEnd | ReplyText | ReplyAudio | ReplyAction | ReplyDone | Transcript
 )
@@ -187,6 +198,14 @@ class SpeechSession(Protocol):
 
     async def forget(self, turn: int) -> None:
         """Drop a turn, the caller's part included: he had not finished."""
+        ...
+
+    async def identify(self, said: Utterance) -> Answerer:
+        """Who it is that answered, by what he said; nothing enters the history.
+
+        Done when there is time for it.  "unsure" where the model cannot tell, is gone,
+        or refuses; never raises SpeechError.
+        """
         ...
 
 

@@ -23,6 +23,8 @@ from model.live_messages import (
     ClientMessage,
     End,
     Forget,
+    Identified,
+    Identify,
     LiveError,
     LiveProtocolError,
     Past,
@@ -35,7 +37,7 @@ from model.live_messages import (
 )
 from model.live_wire import ClientMessages, encode_server
 from model.local_session import LocalSession
-from model.speech import ReplyEvent, SessionOptions
+from model.speech import ReplyEvent, SessionOptions, Utterance
 from rest_api.auth import LIVE_SUBPROTOCOL
 from rest_api.service_state import ServiceState
 from telemetry import call_context, fields
@@ -193,6 +195,7 @@ class _Dialogue:
         self._session = session
         self._state = state
         self._replies: dict[int, asyncio.Task[None]] = {}
+        self._identifying: set[asyncio.Task[None]] = set()
         self._last_turn = -1
 
     async def run(self) -> None:
@@ -219,6 +222,8 @@ class _Dialogue:
                     await self._session.forget(turn)
                 case Past(user, heard):
                     await self._session.recall(user, heard)
+                case Identify(number, said):
+                    self._identify(number, said)
                 case End():
                     return
                 case _:
@@ -226,7 +231,7 @@ class _Dialogue:
 
     async def aclose(self) -> None:
         """End every reply."""
-        tasks = list(self._replies.values())
+        tasks = [*self._replies.values(), *self._identifying]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -243,6 +248,17 @@ class _Dialogue:
         task = asyncio.create_task(self._tell(turn, events))
         self._replies[turn] = task
         task.add_done_callback(lambda _: self._replies.pop(turn, None))
+
+    def _identify(self, number: int, said: Utterance) -> None:
+        if len(self._identifying) >= _MAX_REPLIES:
+            raise InvalidRequest(f"more than {_MAX_REPLIES} questions at once")
+        task = asyncio.create_task(self._tell_who(number, said))
+        self._identifying.add(task)
+        task.add_done_callback(self._identifying.discard)
+
+    async def _tell_who(self, number: int, said: Utterance) -> None:
+        answerer = await self._session.identify(said)
+        await self._line.send(Identified(number, answerer.judged, answerer.words))
 
     async def _tell(self, turn: int, events: AsyncGenerator[ReplyEvent]) -> None:
         """Send a reply's events; the bulkhead of one turn."""

@@ -1,7 +1,7 @@
 """Make the recorded prompts from their texts: `python -m sounds.make_prompts`.
 
-Reads prompts.toml in the folder and writes NAME.wav beside it for each prompt: 8 kHz,
-mono, 16 bit.  Speaks with espeak-ng unless a piper voice file is given.  With --check
+Reads prompts.toml in the folder, and in the folders of other languages below it, and
+writes NAME.wav beside it for each prompt: 8 kHz, mono, 16 bit.  Speaks with espeak-ng unless a piper voice file is given.  With --check
 nothing is written; it ends with 1 if a prompt is missing or no longer says its text.
 """
 
@@ -38,16 +38,28 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     directory: Path = arguments.directory
-    try:
-        made = asyncio.run(make_prompts(directory, arguments.voice))
-        if arguments.check:
-            return _check(directory, made)
-    except (PromptUnusable, SpeechError) as exc:
-        print(f"make_prompts: {exc}", file=sys.stderr)
-        return 1
+    tables = sorted(directory.glob(f"*/{TABLE_NAME}"))
+    folders = [directory, *(table.parent for table in tables)]
+    if arguments.voice and len(folders) > 1:
+        parser.error("--voice speaks one language: name its folder with --directory")
+    status = 0
+    for folder in folders:
+        try:
+            status |= _make(folder, arguments.voice, is_check=arguments.check)
+        except (PromptUnusable, SpeechError) as exc:
+            print(f"make_prompts: {exc}", file=sys.stderr)
+            status = 1
+    return status
+
+
+def _make(directory: Path, voice: str, *, is_check: bool) -> int:
+    made = asyncio.run(make_prompts(directory, voice))
+    if is_check:
+        return _check(directory, made)
     for name, pcm16 in made.items():
-        write_wav(directory / f"{name}.wav", pcm16, rate_hz=RATE_HZ)
-        print(f"{name}.wav {_duration_ms(pcm16)} ms")
+        path = directory / f"{name}.wav"
+        write_wav(path, pcm16, rate_hz=RATE_HZ)
+        print(f"{path} {_duration_ms(pcm16)} ms")
     return 0
 
 

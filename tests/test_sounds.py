@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from model.audio.pcm import level_dbfs, wave_from_pcm16
-from model.audio.prompts import Prompt, load_prompts
+from model.audio.prompts import Prompt, load_languages, load_prompts
 from sounds.make_prompts import make_prompts
 
 ROOT = Path(__file__).parent.parent
@@ -24,9 +24,19 @@ NEEDED = {
 }
 
 
+FOLDERS = (SOUNDS, SOUNDS / "es")
+
+
+@pytest.fixture(scope="module", params=FOLDERS, ids=["en", "es"])
+def folder(request: pytest.FixtureRequest) -> Path:
+    path = request.param
+    assert isinstance(path, Path)
+    return path
+
+
 @pytest.fixture(scope="module")
-def prompts() -> Mapping[str, Prompt]:
-    return load_prompts(SOUNDS)
+def prompts(folder: Path) -> Mapping[str, Prompt]:
+    return load_prompts(folder)
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -65,12 +75,27 @@ def test_beep_and_silence_are_what_they_are_called(
 
 
 async def test_the_recordings_say_what_the_table_says(
-    prompts: Mapping[str, Prompt],
+    folder: Path, prompts: Mapping[str, Prompt]
 ) -> None:
-    made = await make_prompts(SOUNDS)
+    made = await make_prompts(folder)
     assert set(made) == set(prompts)
     for name, prompt in prompts.items():
         assert len(prompt.pcm16) == pytest.approx(len(made[name]), abs=960), name
+
+
+def test_all_prompts_are_equally_loud() -> None:
+    """Across languages too; what a caller hears never jumps."""
+    levels = [
+        level_dbfs(wave_from_pcm16(prompt.pcm16))
+        for folder in FOLDERS
+        for name, prompt in load_prompts(folder).items()
+        if prompt.text
+    ]
+    assert max(levels) - min(levels) < 3.0
+
+
+def test_a_language_has_every_prompt() -> None:
+    assert set(load_languages(SOUNDS)) == {"es"}
 
 
 def test_making_writes_every_file_and_checking_finds_a_stale_one(

@@ -40,7 +40,7 @@ from agi_handlers.vicidial.client import (
     VicidialOptionsInvalid,
 )
 from config import Settings, comma_list
-from model.audio.prompts import PromptUnusable, load_prompts
+from model.audio.prompts import PromptUnusable, load_languages, load_prompts
 from model.errors import SpeechError
 from model.vad.detector import load_detector
 from rest_api.auth import ApiKeysInvalid, KeyRing
@@ -135,7 +135,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
 
 def _personas(settings: Settings) -> Iterator[Finding]:
     try:
-        campaigns = load_campaigns(settings.campaigns_dir)
+        campaigns = load_campaigns(settings.campaigns_dir, settings.language)
         names = ", ".join(sorted(campaigns))
         yield Finding("campaigns", "ok", f"{len(campaigns)}: {names}")
     except CampaignsInvalid as exc:
@@ -143,7 +143,10 @@ def _personas(settings: Settings) -> Iterator[Finding]:
             yield Finding("campaigns", "FAIL", problem, "correct that file")
     try:
         prompts = load_prompts(settings.sounds_dir)
-        yield Finding("prompts", "ok", f"{len(prompts)} in {settings.sounds_dir}")
+        tags = load_languages(settings.sounds_dir)
+        others = f", also in {', '.join(tags)}" if tags else ""
+        found = f"{len(prompts)} in {settings.sounds_dir}{others}"
+        yield Finding("prompts", "ok", found)
     except PromptUnusable as exc:
         cure = "restore the file, or make it: python -m sounds.make_prompts"
         yield Finding("prompts", "FAIL", str(exc), cure)

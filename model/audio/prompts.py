@@ -55,6 +55,30 @@ def load_prompts(directory: Path) -> Mapping[str, Prompt]:
     return prompts
 
 
+def load_languages(directory: Path) -> Mapping[str, Mapping[str, Prompt]]:
+    """The prompts of each language: folders below, named by their primary tag ("es").
+
+    Each must have every prompt that `directory` itself has.
+
+    Raises:
+        PromptUnusable: every file that is missing or unusable, a line each.
+    """
+    wanted = prompt_texts(directory)
+    languages: dict[str, Mapping[str, Prompt]] = {}
+    problems: list[str] = []
+    for table in sorted(directory.glob(f"*/{TABLE_NAME}")):
+        folder = table.parent
+        try:
+            languages[folder.name] = prompts = load_prompts(folder)
+        except PromptUnusable as exc:
+            problems.append(str(exc))
+            continue
+        problems += [f"{folder}: no {name}" for name in wanted if name not in prompts]
+    if problems:
+        raise PromptUnusable("\n".join(problems))
+    return languages
+
+
 def prompt_texts(directory: Path) -> dict[str, str]:
     """Names and texts from the folder's table.
 

@@ -22,6 +22,7 @@ from agi_handlers.audio_leg.leg import (
 )
 from model.errors import SpeechError
 from model.speech import (
+    Answerer,
     ReplyAction,
     ReplyAudio,
     ReplyDone,
@@ -29,6 +30,7 @@ from model.speech import (
     ReplyText,
     Transcript,
     UserTurn,
+    Utterance,
 )
 
 FRAME_S = 0.02
@@ -164,6 +166,8 @@ class ScriptedSession:
     said: list[str] = field(default_factory=list)
     settled: list[tuple[int, int | None]] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
+    answerers: list[Answerer] = field(default_factory=list)
+    identified: list[Utterance] = field(default_factory=list)
     num_open: int = 0
 
     async def reply(self, turn: int, user: UserTurn) -> AsyncIterator[ReplyEvent]:
@@ -200,6 +204,11 @@ class ScriptedSession:
 
     async def forget(self, turn: int) -> None:
         self.forgotten.append(turn)
+
+    async def identify(self, said: Utterance) -> Answerer:
+        self.identified.append(said)
+        await asyncio.sleep(0.2)
+        return self.answerers.pop(0) if self.answerers else Answerer("unsure", "")
 
 
 def _pcm16(seconds: float) -> bytes:

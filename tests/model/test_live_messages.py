@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,8 @@ from model.live_messages import (
     ClientMessage,
     End,
     Forget,
+    Identified,
+    Identify,
     LiveError,
     LiveProtocolError,
     Past,
@@ -29,6 +31,7 @@ from model.live_messages import (
 )
 from model.live_wire import ClientMessages, ServerMessages, encode_client, encode_server
 from model.speech import (
+    Judged,
     ReplyAction,
     ReplyAudio,
     ReplyDone,
@@ -84,12 +87,14 @@ CLIENT_MESSAGES: st.SearchStrategy[ClientMessage] = st.one_of(
         | st.builds(Utterance, PCM16.filter(bool), RATES),
         TEXT,
     ),
+    st.builds(Identify, TURNS, st.builds(Utterance, PCM16.filter(bool), RATES)),
     st.just(End()),
 )
 SERVER_MESSAGES: st.SearchStrategy[ServerMessage] = st.one_of(
     st.builds(Ready, TEXT, st.sampled_from(["random", "demo", "published"]), RATES),
     st.builds(ReplyText, TURNS, TEXT),
     st.builds(Transcript, TURNS, TEXT),
+    st.builds(Identified, TURNS, st.sampled_from(get_args(Judged)), TEXT),
     st.builds(TurnEnd, TURNS, *[st.floats(0, 1)] * 3),
     st.builds(TurnEnd, TURNS, st.floats(0, 1), st.none(), st.none()),
     st.builds(ReplyAudio, TURNS, st.integers(0, 99), TEXT, PCM16),
