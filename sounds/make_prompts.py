@@ -1,8 +1,9 @@
 """Make the recorded prompts from their texts: `python -m sounds.make_prompts`.
 
 Reads prompts.toml in the folder, and in the folders of other languages below it, and
-writes NAME.wav beside it for each prompt: 8 kHz, mono, 16 bit.  Speaks with espeak-ng unless a piper voice file is given.  With --check
-nothing is written; it ends with 1 if a prompt is missing or no longer says its text.
+writes NAME.wav beside it for each prompt: 8 kHz, mono, 16 bit.  Speaks with espeak-ng
+unless a piper voice file is given.  With --check nothing is written; it ends
+with 1 if a prompt is missing or no longer says its text.
 """
 
 from __future__ import annotations
