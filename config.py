@@ -215,6 +215,9 @@ class Settings(BaseSettings):
     recordings_days: float = Field(
         30.0, ge=0, description="recordings older than this are deleted; 0: never"
     )
+    records_digits: Literal["plain", "masked"] = Field(
+        "plain", description="numbers said in calls; masked: none in the records"
+    )
     recordings_disk_percent: float = Field(
         50.0,
         ge=0,

@@ -43,6 +43,7 @@ AUTO = "auto"
 """In place of a name: VICIdial's campaign or in-group chooses."""
 KNOWN_ACTIONS = (
     "transfer", "hangup", "dnc", "callback", "disposition", "note", "update",
+    "pause_recording", "resume_recording",
 )  # fmt: skip
 STAY = "stay"
 """In `[transfer_fallback]`: with nobody free the talk goes on."""
@@ -125,6 +126,10 @@ class Rules(_Table):
 
     barge_in: bool | None = None
     record: bool | None = None
+    pause_recording_for_keys: bool = True
+    """Silence in the recording from the first key until the caller speaks again."""
+    redact_digits: bool | None = None
+    """No numbers in the record of what was said."""
     protect_greeting: bool = False
     no_input_s: float | None = Field(default=None, ge=1, le=120)
     max_reprompts: int = Field(default=2, ge=0, le=10)

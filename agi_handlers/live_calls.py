@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,9 +15,10 @@ from typing import Final
 from agi_handlers.call_records import CallRecord
 from agi_handlers.campaigns import Campaign
 from agi_handlers.conversation.call import Call
+from agi_handlers.dialers import Dialers
 from agi_handlers.live_audio import LiveAudio
 from agi_handlers.recording import Recording
-from model.client import MAX_SAY_CHARS, CallState, ControlRefused, Do, Listener
+from model.client import MAX_SAY_CHARS, Calls, CallState, ControlRefused, Do, Listener
 from telemetry import fields
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,9 @@ class LiveCalls:
     """All of this phone half."""
 
     def __init__(self) -> None:
+        self.dialers = Dialers()
+        self.vicidial: Callable[[], str] = lambda: ""
+        """How VICIdial is; see `Calls.vicidial`."""
         self._calls: dict[str, LiveCall] = {}
         self._is_drained = False
 
@@ -88,10 +92,15 @@ class LiveCalls:
             del self._calls[live.record.call_id]
             live.audio.close()
 
-    def states(self) -> Sequence[CallState]:
-        """Every running call, the oldest first."""
+    def report(self) -> Calls:
+        """Every running call, the oldest first, and the world around."""
         now_s = asyncio.get_running_loop().time()
-        return [live.state(now_s) for live in self._calls.values()]
+        return Calls(
+            tuple(live.state(now_s) for live in self._calls.values()),
+            self._is_drained,
+            self.dialers.states(),
+            self.vicidial(),
+        )
 
     def carry_out(self, wanted: Do) -> None:
         """Do what an operator wants.
@@ -124,7 +133,8 @@ class LiveCalls:
             case "pause_recording" | "resume_recording":
                 if live.recording is None:
                     raise ControlRefused("this call is not recorded")
-                live.recording.pause(is_paused=wanted.action == "pause_recording")
+                is_paused = wanted.action == "pause_recording"
+                live.call.pause_recording_for_operator(is_paused=is_paused)
                 done = True
             case _:
                 raise ControlRefused(f"{wanted.action} is nothing to do to a call")

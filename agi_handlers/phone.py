@@ -153,6 +153,11 @@ class Phone:
         wanted = campaign.rules.record
         return self.settings.recordings if wanted is None else wanted
 
+    def redacts_digits(self, campaign: Campaign) -> bool:
+        """Whether numbers are taken out of what this campaign's callers say."""
+        wanted = campaign.rules.redact_digits
+        return self.settings.records_digits == "masked" if wanted is None else wanted
+
     def turn_taking_options(self, campaign: Campaign) -> TurnTakingOptions:
         """The thresholds of one call."""
         settings, rules = self.settings, campaign.rules

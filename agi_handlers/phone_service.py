@@ -14,6 +14,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from agi_handlers import routes
 from agi_handlers.agi.server import AgiServer, AgiServerOptions
@@ -29,7 +30,7 @@ from agi_handlers.supervision.supervised import Supervised
 from agi_handlers.vicidial.call_facts import CallControlOptions
 from agi_handlers.vicidial.client import VicidialOptions, VicidialOptionsInvalid
 from agi_handlers.vicidial.responses import Vocabulary
-from agi_handlers.vicidial.service import open_vicidial
+from agi_handlers.vicidial.service import Vicidial, open_vicidial
 from config import Settings, comma_list
 from model.audio.prompts import Prompt, PromptUnusable, load_languages, load_prompts
 from model.client import (
@@ -161,6 +162,7 @@ async def serve(
                     drains=_drained_lines(settings, persona.campaigns),
                 )
             )
+            phone.live.vicidial = partial(_vicidial_state, phone.vicidial)
             phone.on_draining.append(phone.vicidial.drain)
             work.append(phone.vicidial.run(lambda: phone.speech_status.is_ready))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
@@ -355,6 +357,10 @@ def _recording_options(settings: Settings) -> RecordingOptions:
         form=settings.recordings_format,
         min_free_bytes=settings.recordings_min_free_mb << 20,
     )
+
+
+def _vicidial_state(vicidial: Vicidial) -> str:
+    return vicidial.problem or "ok"
 
 
 def _phone_name(settings: Settings) -> str:

@@ -80,7 +80,7 @@ class Recording:
         """Silence is recorded: a card number is being given."""
         return self._timeline.is_muted
 
-    def pause(self, *, is_paused: bool = True) -> None:
+    def pause(self, is_paused: bool = True) -> None:
         """Record silence instead, from a moment before now, or sound again."""
         if is_paused and not self.is_paused:
             # a key is reported when its tone has begun

@@ -94,6 +94,7 @@ async def ultravox(
                         phone.vicidial.open_call(request, call_id, agent_user)
                     )
                 campaign = await _persona(campaigns, request, asked, line)
+                phone.live.dialers.called(agi.peer_host, request.version)
                 record = phone.open_record(_row(phone, request, campaign, call_id))
                 with call_context(campaign=campaign.name):
                     try:
@@ -315,7 +316,11 @@ async def hold(
                 else None
             ),
             promises=lambda text: may_transfer and promises_transfer(text, language),
-            notes=CallNotes(record.call_id, record.sink),
+            notes=CallNotes(
+                record.call_id, record.sink, redacts=phone.redacts_digits(campaign)
+            ),
+            pause_recording=recording.pause if recording is not None else None,
+            keys_are_secret=campaign.rules.pause_recording_for_keys,
         )
         options = replace(
             phone.turn_taking_options(campaign), is_closed=not _is_open(campaign, line)
@@ -325,6 +330,7 @@ async def hold(
         with call_context(leg=leg.name), phone.talking(call), phone.live.known(live):
             logger.info("call_answered")
             record.answered(leg.name)
+            phone.live.dialers.answered(agi.peer_host, leg.name)
             outcome = await call.run()
             record.disclosed(parts.notes.disclosure)
             record.talked(call.num_turns, call.num_barge_ins)

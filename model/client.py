@@ -22,8 +22,10 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from model.control_link import ControlLink
 from model.control_messages import (
     MAX_SAY_CHARS,
+    Calls,
     CallState,
     ControlRefused,
+    DialerState,
     Do,
     Listener,
 )
@@ -56,8 +58,10 @@ from telemetry import fields
 __all__ = [
     "MAX_SAY_CHARS",
     "CallState",
+    "Calls",
     "ControlLink",
     "ControlRefused",
+    "DialerState",
     "Do",
     "FailoverSession",
     "Heartbeat",

@@ -16,7 +16,6 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from model.control_messages import (
     CONTROL_PATH,
-    Calls,
     ControlMessageInvalid,
     ControlRefused,
     Controls,
@@ -174,8 +173,7 @@ class _Line:
         while True:
             await self._watched.wait()
             while loop.time() < self._watched_until_s:
-                controls = self._controls
-                self._put(Calls(tuple(controls.states()), controls.is_drained))
+                self._put(self._controls.report())
                 await asyncio.sleep(SNAPSHOT_INTERVAL_S)
             self._watched.clear()
 

@@ -9,7 +9,7 @@ JSON texts, and for listening in binary messages: a number as 4 bytes, big-endia
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -56,6 +56,19 @@ class CallState(msgspec.Struct, frozen=True):
     num_listeners: int = 0
 
 
+class DialerState(msgspec.Struct, frozen=True):
+    """An Asterisk whose calls came since the start of the phone half."""
+
+    address: str
+    asterisk: str
+    """Its version."""
+    leg: str
+    """How its audio comes; empty: no call was answered yet."""
+    num_calls: int
+    last_call_s: float
+    """Ago."""
+
+
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """The first message: which phone half this is."""
 
@@ -68,6 +81,9 @@ class Calls(msgspec.Struct, frozen=True, tag="calls"):
     calls: tuple[CallState, ...]
     is_drained: bool
     """New calls are refused because an operator wants it."""
+    dialers: tuple[DialerState, ...] = ()
+    vicidial: str = ""
+    """`ok`, or what is wrong; empty: the calls are not VICIdial's."""
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
@@ -150,11 +166,8 @@ class Listener(Protocol):
 class Controls(Protocol):
     """What a phone half lets others see and do; all of it at once, on the loop."""
 
-    @property
-    def is_drained(self) -> bool: ...
-
-    def states(self) -> Sequence[CallState]:
-        """Every running call."""
+    def report(self) -> Calls:
+        """Every running call, and what is known of the world around."""
         ...
 
     def carry_out(self, wanted: Do) -> None:

@@ -27,6 +27,7 @@ from model.control_messages import (
     ControlAction,
     ControlMessageInvalid,
     ControlRefused,
+    DialerState,
     Do,
     Done,
     FromPhone,
@@ -95,6 +96,8 @@ class PhoneLine:
     name: str
     calls: tuple[CallState, ...] = ()
     is_drained: bool = False
+    dialers: tuple[DialerState, ...] = ()
+    vicidial: str = ""
     reported: asyncio.Event = field(default_factory=asyncio.Event)
     unsent: asyncio.Queue[ToPhone] = field(
         # see `_MAX_UNSENT`
@@ -106,8 +109,9 @@ class PhoneLine:
     def take(self, message: FromPhone) -> None:
         """A message from it; raises ControlMessageInvalid."""
         match message:
-            case Calls(calls=calls, is_drained=is_drained):
-                self.calls, self.is_drained = calls, is_drained
+            case Calls():
+                self.calls, self.is_drained = message.calls, message.is_drained
+                self.dialers, self.vicidial = message.dialers, message.vicidial
                 self.reported.set()
             case Done(number=number, error=error):
                 if (answer := self.answers.get(number)) and not answer.done():

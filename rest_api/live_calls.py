@@ -92,6 +92,8 @@ async def running(desk: Desk) -> dict[str, Any]:
             "name": line.name,
             "is_drained": line.is_drained,
             "calls": msgspec.to_builtins(line.calls),
+            "dialers": msgspec.to_builtins(line.dialers),
+            "vicidial": line.vicidial,
         }
         for line in await desk.look()
     ]

@@ -20,7 +20,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field, replace
-from typing import assert_never, cast
+from typing import Literal, TypeAlias, assert_never, cast
 
 from agi_handlers.audio_leg.batched_ears import BatchedEars
 from agi_handlers.audio_leg.leg import (
@@ -95,6 +95,9 @@ _OPT_OUT_TIMEOUT_S = 4.0
 _CONFIRM_TIMEOUT_S = 1.0
 
 
+SecretReason: TypeAlias = Literal["keys", "action", "operator"]
+
+
 class _Ended(Exception):
     """Ends the call's task group; caught in `run`, nowhere else."""
 
@@ -139,6 +142,10 @@ class CallParts:
     language: str = "en-us"
     ears: BatchedEars = field(default_factory=BatchedEars)
     """Of all calls of the process: they share runs of the detector."""
+    pause_recording: Callable[[bool], None] | None = None
+    """True: record silence, False: sound again; None: nothing is recorded."""
+    keys_are_secret: bool = False
+    """Nothing is recorded from the caller's first key until he speaks again."""
     notes: CallNotes = field(default_factory=CallNotes)
     """Takes down what happens; by itself it keeps nothing."""
 
@@ -161,6 +168,7 @@ class Call:
         self._speech_started_s = 0.0
         self.num_turns = 0
         self.num_barge_ins = 0
+        self._secrets: set[SecretReason] = set()
         self.last_response_ms: int | None = None
         """From the end of the caller's words to the last reply's first sound."""
 
@@ -212,6 +220,10 @@ class Call:
         """End the call."""
         return self._do(self._machine.on_operator_hangs_up(self._now_ms()))
 
+    def pause_recording_for_operator(self, *, is_paused: bool) -> None:
+        """Record silence while a secret is told, or sound again."""
+        self._keep_secret("operator", is_secret=is_paused)
+
     def note_operator(self, name: str, detail: str) -> None:
         """Put it into the call's record."""
         self._parts.notes.happened(self._now_ms(), "operator", name, detail)
@@ -219,6 +231,19 @@ class Call:
     def _do(self, actions: Sequence[Action]) -> bool:
         self._act(actions)
         return bool(actions)
+
+    def _keep_secret(self, why: SecretReason, *, is_secret: bool) -> None:
+        """What is said from now on is not recorded, as long as there is any reason."""
+        before = bool(self._secrets)
+        (self._secrets.add if is_secret else self._secrets.discard)(why)
+        now = bool(self._secrets)
+        if now == before:
+            return
+        self._parts.notes.is_secret = now
+        if self._parts.pause_recording is not None:
+            self._parts.pause_recording(now)
+            name = "paused" if now else "resumed"
+            self._parts.notes.happened(self._now_ms(), "recording", name, why)
 
     # --- hearing ---
 
@@ -234,6 +259,8 @@ class Call:
                     self._act(machine.on_caller_paused(self._now_ms()))
                 case CallerKey(key):
                     logger.info("key_pressed", extra=fields(key="*"))
+                    if self._parts.keys_are_secret:
+                        self._keep_secret("keys", is_secret=True)
                     self._parts.notes.happened(self._now_ms(), "key", "*")
                     self._act(machine.on_key(self._now_ms(), key, self._heard_ms()))
                 case PlaybackFinished():
@@ -306,6 +333,8 @@ class Call:
         for action in actions:
             match action:
                 case Think(turn, user):
+                    if isinstance(user, Utterance):
+                        self._keep_secret("keys", is_secret=False)
                     self._parts.notes.asked(turn, self._now_ms(), user)
                     self._start(turn, self._reply(turn, user), is_reply=True)
                 case Say(turn, phrase, value):
@@ -525,6 +554,8 @@ class Call:
                     self._now_ms(), "action", name, argument, turn
                 )
                 self._act(machine.on_reply_action(self._now_ms(), turn, name, argument))
+                if name in ("pause_recording", "resume_recording"):
+                    self._keep_secret("action", is_secret=name == "pause_recording")
                 if name == "callback" and self._parts.read_callback is not None:
                     words = argument.strip()
                     spoken = self._parts.read_callback(words)

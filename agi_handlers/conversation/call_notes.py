@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from agi_handlers.records.redaction import redact
 from agi_handlers.records.rows import (
     Disclosure,
     EventKind,
@@ -36,15 +37,22 @@ class _Piece:
 @dataclass(slots=True)
 class _OpenTurn:
     row: TurnRow
+    is_secret: bool = False
     pieces: list[_Piece] = field(default_factory=list)
 
 
 class CallNotes:
     """The notes of one call."""
 
-    def __init__(self, call_id: str = "", sink: Sink = discard) -> None:
+    def __init__(
+        self, call_id: str = "", sink: Sink = discard, *, redacts: bool = False
+    ) -> None:
+        """`redacts`: no numbers in what was said."""
         self._call_id = call_id
-        self._sink = sink
+        self._rows = sink
+        self._redacts = redacts
+        self.is_secret = False
+        """What is said now is: no numbers of it, whatever the campaign's rule."""
         self._open: dict[int, _OpenTurn] = {}
         self.disclosure: Disclosure = ""
         """What became of the greeting."""
@@ -78,7 +86,7 @@ class CallNotes:
         if (note := self._open.get(turn)) is None:
             return
         note.row = replace(note.row, released_ms=at_ms, speech_ended_ms=speech_ended_ms)
-        self._sink(note.row)
+        self._write(note)
 
     def words(self, turn: int, text: str) -> None:
         """What the caller said is known as text."""
@@ -86,7 +94,7 @@ class CallNotes:
             return
         note.row = replace(note.row, said_text=text[:_MAX_TEXT_CHARS])
         if note.row.released_ms is not None:
-            self._sink(note.row)
+            self._write(note)
 
     def text(self, turn: int, text: str) -> None:
         """The reply goes on, as the model writes it."""
@@ -108,7 +116,7 @@ class CallNotes:
         if (note := self._open.get(turn)) is None:
             return
         note.row = replace(note.row, played_ms=at_ms)
-        self._sink(note.row)
+        self._write(note)
 
     def done(self, done: ReplyDone) -> None:
         """The speech half has finished the reply."""
@@ -131,14 +139,14 @@ class CallNotes:
             completion_tokens=usage.completion_tokens,
             end_of_turn_probability=done.end_of_turn_probability,
         )
-        self._sink(note.row)
+        self._write(note)
 
     def failed(self, turn: int, at_ms: int, code: str, detail: str) -> None:
         """The speech half could not make it."""
         self.happened(at_ms, "error", code, detail, turn)
         if (note := self._open.get(turn)) is not None:
             note.row = replace(note.row, fate="failed", ended_ms=at_ms)
-            self._sink(note.row)
+            self._write(note)
 
     def sealed(
         self, turn: int, at_ms: int, fate: TurnFate, heard_ms: int | None = None
@@ -156,15 +164,14 @@ class CallNotes:
         heard_ms = made_ms if heard_ms is None else min(heard_ms, made_ms)
         if note.row.phrase == "greeting":
             self.disclosure = "heard" if fate == "heard" else "cut_short"
-        self._sink(
-            replace(
-                note.row,
-                fate=fate,
-                ended_ms=at_ms,
-                heard_ms=heard_ms,
-                heard_text=_heard(note.pieces, heard_ms),
-            )
+        note.row = replace(
+            note.row,
+            fate=fate,
+            ended_ms=at_ms,
+            heard_ms=heard_ms,
+            heard_text=_heard(note.pieces, heard_ms),
         )
+        self._write(note)
 
     def happened(
         self,
@@ -176,7 +183,21 @@ class CallNotes:
     ) -> None:
         """Something else happened."""
         detail = detail[:_MAX_TEXT_CHARS]
-        self._sink(EventRow(self._call_id, at_ms, kind, name, detail, turn))
+        if self._redacts or self.is_secret:
+            detail = redact(detail)
+        self._rows(EventRow(self._call_id, at_ms, kind, name, detail, turn))
+
+    def _write(self, note: _OpenTurn) -> None:
+        row = note.row
+        note.is_secret = note.is_secret or self.is_secret
+        if self._redacts or note.is_secret:
+            row = replace(
+                row,
+                said_text=redact(row.said_text),
+                reply_text=redact(row.reply_text),
+                heard_text=redact(row.heard_text),
+            )
+        self._rows(row)
 
 
 def _shown(row: TurnRow, text: str) -> str:

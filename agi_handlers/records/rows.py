@@ -25,6 +25,7 @@ EventKind: TypeAlias = Literal[
     "confirmed",  # something asked for was done, or could not be: name ok or failed
     "key",
     "prompt",
+    "recording",  # paused or resumed; detail why
     "error",
     "leg_closed",
     "wish",  # the caller's own words asked for something

@@ -49,6 +49,7 @@ def talk(
     session: ScriptedSession | None = None,
     record: Callable[[], Awaitable[None]] | None = None,
     confirm: Callable[[str], Awaitable[str | None]] | None = None,
+    pauses: list[bool] | None = None,
 ) -> Talk:
     leg = ScriptedLeg(script)
     session = session or ScriptedSession(list(answers))
@@ -63,6 +64,8 @@ def talk(
         record_opt_out=record,
         confirm_transfer=confirm,
         read_callback={"at 3": "today at 3 PM"}.get,
+        pause_recording=pauses.append if pauses is not None else None,
+        keys_are_secret=pauses is not None,
         promises=lambda text: text == "I am transferring you.",
     )
     call = Call(parts, TurnTaking(options))
@@ -345,3 +348,23 @@ def test_agreed_callback_is_read_back_in_the_bots_own_words() -> None:
     )
     assert "today at 3 PM" in done.session.said[1]
     assert done.outcome.callback == "at 3"
+
+
+def test_recording_pauses_from_the_first_key_until_the_caller_speaks_again() -> None:
+    pauses: list[bool] = []
+    keys = [Presses(2.0 + n / 4, "4") for n in range(4)]
+    talk([*keys, Speaks(9.0, 10.0), HangsUp(14.0)], pauses=pauses)
+    assert pauses == [True, False]
+
+
+def test_recording_pauses_when_the_model_asks_for_it() -> None:
+    pauses: list[bool] = []
+    talk(
+        [Speaks(2.0, 3.0), Speaks(7.0, 8.0), HangsUp(12.0)],
+        [
+            Answer(action=("pause_recording", "")),
+            Answer(action=("resume_recording", "")),
+        ],
+        pauses=pauses,
+    )
+    assert pauses == [True, False]

@@ -139,3 +139,51 @@ def test_turn_is_written_as_soon_as_the_caller_has_finished() -> None:
     assert rows == []
     notes.released(2, 10, 5)
     assert (_turn(rows).turn, _turn(rows).fate) == (2, "")
+
+
+def test_where_numbers_are_not_kept_none_is_in_any_row() -> None:
+    rows: list[Row] = []
+    notes = CallNotes("c-1", rows.append, redacts=True)
+    notes.asked(2, 0, Utterance(bytes(16_000), 8000))
+    notes.released(2, 10, 0)
+    notes.words(2, "my card is 4111 and four one one one")
+    notes.text(2, "So 41")
+    notes.text(2, "11?")
+    notes.audio(_speech(2, 0, "So 4111?", 1000))
+    notes.happened(20, "action", "note", "card 4111")
+    notes.sealed(2, 2000, "heard")
+    assert not any(c.isdigit() for c in "".join(map(_words, rows)))
+    assert _turn(rows).said_text == "my card is **** and ***"
+    assert _turn(rows).heard_text == "So ****?"
+
+
+def test_a_turn_that_was_secret_for_a_moment_stays_without_numbers() -> None:
+    notes, rows = _notes()
+    notes.asked(2, 0, Utterance(bytes(16_000), 8000))
+    notes.is_secret = True
+    notes.released(2, 10, 0)
+    notes.is_secret = False
+    notes.words(2, "it is 4111")
+    notes.sealed(2, 2000, "heard")
+    assert _turn(rows).said_text == "it is ****"
+    notes.asked(3, 3000, Utterance(bytes(16_000), 8000))
+    notes.released(3, 3010, 3000)
+    notes.words(3, "at 5 then")
+    assert _turn(rows).said_text == "at 5 then"
+
+
+def test_what_became_of_the_greeting_is_known() -> None:
+    for fate, wanted in (("heard", "heard"), ("interrupted", "cut_short")):
+        notes, _ = _notes()
+        assert notes.disclosure == ""
+        notes.phrase(1, 0, "greeting", "This is a machine.")
+        notes.released(1, 0, None)
+        notes.audio(_speech(1, 0, "This is a machine.", 1000))
+        notes.sealed(1, 500, fate, None if fate == "heard" else 500)  # type: ignore[arg-type]
+        assert notes.disclosure == wanted
+
+
+def _words(row: Row) -> str:
+    if isinstance(row, TurnRow):
+        return row.said_text + row.reply_text + row.heard_text
+    return row.detail if isinstance(row, EventRow) else ""
