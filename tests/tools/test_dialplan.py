@@ -4,47 +4,85 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tools.dialplan import ENTRY, Entry, dialplan_text, main
+from tools.dialplan import (
+    ENTRIES,
+    Entry,
+    Situation,
+    context_text,
+    dialplan_text,
+    main,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_with_the_files_own_values_it_is_the_file() -> None:
-    assert dialplan_text(Entry("agi://127.0.0.1:4573")) == ENTRY.read_text()
+@pytest.mark.parametrize("situation", list(ENTRIES))
+def test_with_the_files_own_values_it_is_the_file(situation: Situation) -> None:
+    entry = Entry("agi://127.0.0.1:4573", "SALESLINE", situation, is_first=False)
+    text = ENTRIES[situation].read_text()
+    assert text.startswith(dialplan_text(entry))
+    if situation == "remote-agent":
+        assert text == dialplan_text(replace(entry, is_first=True))
+    else:
+        assert text == dialplan_text(entry)
 
 
 def test_every_value_and_every_extension_is_replaced() -> None:
-    text = dialplan_text(
-        Entry("agi://10.0.0.5:4600", "7788", "SUPPORT", "sales", 5, 1200)
+    entry = Entry(
+        agi="agi://10.0.0.5:4600",
+        agi_2="agi://10.0.0.6:4600",
+        in_group="SUPPORT",
+        extension="7788",
+        campaign="sales",
+        people="8500",
+        ready_s=5,
+        call_limit_s=1200,
     )
-    assert text.splitlines()[:6] == [
+    text = dialplan_text(entry)
+    assert text.splitlines()[:9] == [
         "exten => 7788,1,Set(ULTRAVOX_AGI=agi://10.0.0.5:4600)",
+        "exten => 7788,n,Set(ULTRAVOX_AGI_2=agi://10.0.0.6:4600)",
         "exten => 7788,n,Set(ULTRAVOX_CAMPAIGN=sales)",
         "exten => 7788,n,Set(ULTRAVOX_INGROUP=SUPPORT)",
+        "exten => 7788,n,Set(ULTRAVOX_PEOPLE=8500)",
         "exten => 7788,n,Set(ULTRAVOX_READY_S=5)",
         "exten => 7788,n,Set(ULTRAVOX_CALL_LIMIT_S=1200)",
-        "exten => 7788,n,Goto(ultravox-7788,1)",
+        "exten => 7788,n,Set(ULTRAVOX_EXTEN=${EXTEN})",
+        "exten => 7788,n,Goto(ultravox-entry,1)",
     ]
     assert "8901" not in text
-    assert "-----7788-----Closer" in text
 
 
-def test_second_extension_leaves_out_what_is_shared() -> None:
-    first = dialplan_text(Entry("agi://b:4573", "7788"))
-    second = dialplan_text(Entry("agi://b:4573", "7789", is_first=False))
-    assert "exten => T,1," in first
-    assert "exten => T" not in second
-    heads = [line.split(",")[0] for line in (first + second).splitlines()]
-    priorities_1 = [
-        line.split(",")[0]
-        for line in (first + second).splitlines()
-        if line.split(",")[1] == "1"
-    ]
-    assert len(priorities_1) == len(set(priorities_1)) == len(set(heads))
+def test_entries_of_one_form_do_not_get_into_each_others_way() -> None:
+    text = dialplan_text(Entry("agi://b:4573", "SALESLINE"))
+    for situation in ENTRIES:
+        if situation != "remote-agent":
+            entry = Entry("agi://b:4573", "SALESLINE", situation, is_first=False)
+            text += dialplan_text(entry)
+    first = [li.split(",")[0] for li in text.splitlines() if li.split(",")[1] == "1"]
+    assert len(first) == len(set(first)) == len(ENTRIES) + 2  # and the shared two
+
+
+def test_nothing_the_form_deletes_is_in_any_file() -> None:
+    for path in ENTRIES.values():
+        assert not set(path.read_text()) & set(";\\")
+
+
+@pytest.mark.parametrize("version", [11, 13, 22])
+def test_a_context_of_its_own_has_the_call_log_of_its_version(version: int) -> None:
+    text = context_text(Entry("agi://b:4573", "SALESLINE"), version)
+    assert text.startswith("[ultravox-vicidial]\nexten => 8901,1,")
+    h = text.splitlines()[-1]
+    assert h.startswith("exten => h,1,AGI(agi://127.0.0.1:4577/call_log--HVcauses--")
+    assert ("HANGUPCAUSE_KEYS" in h) == (version >= 13)
+    assert h.count("(") == h.count(")")
+    own = (ENTRIES["did"].parent / "extensions-ultravox-vicidial.conf").read_text()
+    assert (h in own) == (version >= 13)
 
 
 @pytest.mark.parametrize(
