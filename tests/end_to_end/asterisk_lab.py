@@ -65,17 +65,22 @@ class Asterisk:
     tree: Path
     folder: Path
     agi_port: int
+    vicidial_agi_port: int
     sip_port: int = 0
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @classmethod
-    def start(cls, version: int, agi_port: int) -> Self:
-        """Start one on free ports; `agi_port` is where its dialplan looks for a bot."""
+    def start(cls, version: int, agi_port: int, vicidial_agi_port: int = 4573) -> Self:
+        """Start one on free ports.
+
+        agi_port, vicidial_agi_port: where its plain dialplan looks for a bot, and its
+        entries for VICIdial.
+        """
         tree = install(version)
         # Short and without a dot: it holds a Unix socket, and Asterisk 22 mishandles
         # its media cache below a folder with a dot.
         folder = Path(tempfile.mkdtemp(prefix=f"asterisk-{version}-", dir="/tmp"))
-        asterisk = cls(version, tree, folder, agi_port)
+        asterisk = cls(version, tree, folder, agi_port, vicidial_agi_port)
         try:
             asterisk._start()
         except BaseException:
@@ -163,6 +168,7 @@ class Asterisk:
             "RUN_DIR": str(self.folder),
             "PORT_BASE": str(self.sip_port),
             "AGI_PORT": str(self.agi_port),
+            "VICIDIAL_AGI_PORT": str(self.vicidial_agi_port),
         }
         with (self.folder / "console").open("wb") as console:
             self._process = subprocess.Popen(

@@ -35,20 +35,34 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def service_agi_port() -> int:
     """The FastAGI port the lab's dialplan has for its bot; free when the run began."""
+    return _free_port()
+
+
+@pytest.fixture(scope="session")
+def vicidial_agi_port() -> int:
+    """The one that its entries for VICIdial have; mostly nobody listens there."""
+    return _free_port()
+
+
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
-def start_asterisk(service_agi_port: int) -> Iterator[Callable[[int], Asterisk]]:
+def start_asterisk(
+    service_agi_port: int, vicidial_agi_port: int
+) -> Iterator[Callable[[int], Asterisk]]:
     """Gives the Asterisk of a major version, started when first asked for."""
     running: dict[int, Asterisk] = {}
 
     def start(version: int) -> Asterisk:
         try:
             if version not in running:
-                running[version] = Asterisk.start(version, service_agi_port)
+                running[version] = Asterisk.start(
+                    version, service_agi_port, vicidial_agi_port
+                )
         except AsteriskUnavailable as exc:
             if os.environ.get("CI"):
                 pytest.fail(f"Asterisk {version} is part of the checks here: {exc}")

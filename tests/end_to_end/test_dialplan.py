@@ -19,6 +19,7 @@ from tests.end_to_end.stub_bot import (
     is_ready,
     never_ends,
 )
+from tools.caller.say_items import Press
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.slow]
 
@@ -214,7 +215,7 @@ async def _in_group_call(asterisk: Asterisk, since: int) -> tuple[str, str]:
     """Handle method and caller name that the in-group script was run with."""
     line = await asterisk.logged("in-group script:", since)
     found = re.search(
-        r"in-group script: (\w+)-----LB-----(\w+)-----8901-----Closer"
+        r"in-group script: (\w+)-----LB-----(\w+)-----89\d\d-----Closer"
         r"-----park----------999-----1 name=(.*)",
         line,
     )
@@ -298,14 +299,85 @@ async def test_vicidial_limit_leads_to_people(asterisk: Asterisk) -> None:
         assert (await _in_group_call(asterisk, since))[0] == "CLOSER SALESLINE"
 
 
-async def test_what_is_pasted_into_vicidial_works_in_its_generated_context(
+@pytest.mark.parametrize(
+    ("to", "name", "method", "number_called"),
+    [
+        ("8901", VICIDIAL_ID, "CLOSER SALESLINE", "8901"),
+        ("010*010*010*015*8901", VICIDIAL_ID, "CLOSER SALESLINE", "8901"),
+        (f"also*{VICIDIAL_ID}*8901", "GARCIA", "CLOSER SALESLINE", "8901"),
+        ("8902", "ROE", "CIDLOOKUP SALESLINE", "8902"),
+        ("8903", "CENTRE", "CIDLOOKUP SALESLINE", "8903"),
+        ("8905", VICIDIAL_ID, "CLOSER SALESLINE", "8905"),
+    ],
+)
+async def test_every_entry_leads_to_people_while_the_bot_is_down(
+    asterisk: Asterisk, to: str, name: str, method: str, number_called: str
+) -> None:
+    """As pasted: nobody listens on the port that the entries have."""
+    since = asterisk.log_position()
+    async with SipCall(asterisk.sip_port, to, name=name) as call:
+        await call.heard_tone(IN_GROUP_HZ)
+    line = await asterisk.logged("in-group script:", since)
+    assert f"-----{number_called}-----Closer" in line
+    assert (await _in_group_call(asterisk, since))[0] == method
+
+
+async def test_after_hours_entry_leads_to_its_mailbox(asterisk: Asterisk) -> None:
+    """Its in-group is closed: that would send the call back here."""
+    since = asterisk.log_position()
+    async with SipCall(asterisk.sip_port, "8904", name=VICIDIAL_ID) as call:
+        await call.heard_tone(PEOPLE_HZ)
+    assert "in-group script" not in asterisk.log(since)
+
+
+async def test_people_who_send_the_call_back_make_no_circle(asterisk: Asterisk) -> None:
+    """The in-group's no-agent action is the bot's extension, and the bot is down."""
+    since = asterisk.log_position()
+    async with SipCall(asterisk.sip_port, "circle", name=VICIDIAL_ID) as call:
+        await call.ended(timeout_s=15)
+    assert asterisk.log(since).count("in-group script: CLOSER") == 3
+    assert "no bot and no people" in asterisk.log(since)
+    await asterisk.is_empty()
+
+
+async def test_call_menu_option_leads_to_the_bot_and_on_to_people(
     asterisk: Asterisk,
 ) -> None:
-    """As pasted, address and all: nothing listens on the default port of this lab."""
     since = asterisk.log_position()
-    async with SipCall(asterisk.sip_port, "8901", name=VICIDIAL_ID) as call:
+    async with SipCall(asterisk.sip_port, "menu", name="ROE") as call:
+        call.do(Press("1"))
         await call.heard_tone(IN_GROUP_HZ)
-    assert await _in_group_call(asterisk, since) == ("CLOSER SALESLINE", VICIDIAL_ID)
+    assert (await _in_group_call(asterisk, since))[0] == "CIDLOOKUP SALESLINE"
+
+
+async def test_vicidial_extension_transfer_is_dialled_by_the_dialplan(
+    asterisk: Asterisk,
+) -> None:
+    transfer = sets(
+        BOT_STATUS="transfer",
+        BOT_TRANSFER_KIND="extension",
+        BOT_TRANSFER_TO="917275559999",
+        BOT_RESULT="done",
+    )
+    async with StubBot(talk=transfer) as bot:
+        to = f"vicidial*{bot.port}*60*{VICIDIAL_ID}*x"
+        async with SipCall(asterisk.sip_port, to) as call:
+            await call.heard_tone(BILLING_HZ)
+
+
+async def test_vicidial_extension_that_does_not_exist_leads_to_people(
+    asterisk: Asterisk,
+) -> None:
+    transfer = sets(
+        BOT_STATUS="transfer",
+        BOT_TRANSFER_KIND="extension",
+        BOT_TRANSFER_TO="123",
+        BOT_RESULT="done",
+    )
+    async with StubBot(talk=transfer) as bot:
+        to = f"vicidial*{bot.port}*60*{VICIDIAL_ID}*x"
+        async with SipCall(asterisk.sip_port, to) as call:
+            await call.heard_tone(IN_GROUP_HZ)
 
 
 async def test_other_calls_whose_limit_runs_out_are_hung_up_as_ever(

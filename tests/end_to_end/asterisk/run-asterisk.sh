@@ -23,6 +23,7 @@ Environment:
   PORT_BASE  first port, default 15000: SIP +0 (chan_pjsip), +1 (chan_sip, up to
              version 20), RTP +100 to +299
   AGI_PORT   the bot's FastAGI port, default 4573
+  VICIDIAL_AGI_PORT  the one in the entries for VICIdial, default 4573 as in the files
   RUN_DIR    generated configuration, log, spool, sockets; default TREE.run. Its path
              must stay under 80 characters: it holds a Unix socket
 TEXT
@@ -55,7 +56,9 @@ run=$(cd "$run" && pwd -P)
 conf=$run/etc/asterisk.conf
 pid_file=$run/run/asterisk.pid
 
-readonly SETTINGS=(TREE RUN SIP_PORT CHAN_SIP_PORT RTP_START RTP_END AGI_PORT)
+readonly SETTINGS=(
+  TREE RUN SIP_PORT CHAN_SIP_PORT RTP_START RTP_END AGI_PORT VICIDIAL_AGI_PORT
+)
 if [ "$command" != start ] && [ "$command" != fg ] && [ -r "$run/env" ]; then
   . "$run/env" # a running instance keeps the ports it was started with
 else
@@ -63,7 +66,7 @@ else
   TREE=$tree RUN=$run
   SIP_PORT=$base CHAN_SIP_PORT=$((base + 1))
   RTP_START=$((base + 100)) RTP_END=$((base + 299))
-  AGI_PORT=${AGI_PORT:-4573}
+  AGI_PORT=${AGI_PORT:-4573} VICIDIAL_AGI_PORT=${VICIDIAL_AGI_PORT:-4573}
 fi
 
 is_alive() { [ -r "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2>/dev/null; }
@@ -81,6 +84,11 @@ render() { # etc/ with its @NAMES@ filled in
     sed "${edits[@]}" "$file" >"$run/etc/${file##*/}"
   done
   ln -sf "$repository"/dialplan/*.conf "$run/etc/" # as they are, not copies
+  # but for the port, which an administrator sets there too
+  for file in "$repository"/dialplan/vicidial-*-entry.conf; do
+    rm -f "$run/etc/${file##*/}"
+    sed "s#127.0.0.1:4573#127.0.0.1:$VICIDIAL_AGI_PORT#" "$file" >"$run/etc/${file##*/}"
+  done
   cp "$here"/agi-bin/* "$run/agi-bin/"
   # Only modules that this version has: a missing one is an error to Asterisk.
   while IFS= read -r line; do
