@@ -76,6 +76,7 @@ class CallRecord:
 
     def __init__(self, row: CallRow, sink: Sink) -> None:
         self._row = row
+        self._began_s = time.monotonic()
         self.sink = sink
         self._sink_row()
 
@@ -95,7 +96,7 @@ class CallRecord:
 
     def answered(self, leg: str) -> None:
         """Audio flows."""
-        self._row = replace(self._row, leg=leg, answered_at=time.time())
+        self._row = replace(self._row, leg=leg, answered_at=self._now_at())
         self._sink_row()
 
     def recorded(self, path: str) -> None:
@@ -122,7 +123,7 @@ class CallRecord:
         """The last thing that is written."""
         self._row = replace(
             self._row,
-            ended_at=time.time(),
+            ended_at=self._now_at(),
             status=outcome.status,
             reason=outcome.reason,
             disposition=outcome.disposition,
@@ -133,6 +134,10 @@ class CallRecord:
             notes="\n".join(outcome.notes),
         )
         self._sink_row()
+
+    def _now_at(self) -> float:
+        """By the call's own clock: the host's may be set in the middle of it."""
+        return self._row.started_at + time.monotonic() - self._began_s
 
     def _sink_row(self) -> None:
         self.sink(self._row)

@@ -58,7 +58,7 @@ class AudioSocketOptions:
     # Longest speech queued: longer replies make play() wait.
     max_queued_ms: int = 20_000
     # A dialer whose host has died takes no bytes and says nothing.
-    stalled_timeout_s: float = 10.0
+    stalled_timeout_s: float = 5.0
     max_unsent_frames: int = 4  # in our own buffer, when the system's is full
     gap_after_ms: int = 100  # without caller audio; frames come 20 to 45 ms apart
 

@@ -50,6 +50,7 @@ class BotService:
     agi_port: int
     http_port: int
     audio_port: int
+    data_dir: Path
     _process: subprocess.Popen[bytes] = field(repr=False)
 
     @classmethod
@@ -58,9 +59,15 @@ class BotService:
         folder: Path,
         agi_port: int | None = None,
         settings: Mapping[str, str] | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        log_fd: int | None = None,
     ) -> Self:
-        """Start the service on free ports with its data in `folder`."""
-        agi, http, audio = agi_port or _free_port(), _free_port(), _free_port()
+        """Start the service on free ports with its data in `folder`.
+
+        log_fd: where its log goes; None: to the file that `log` reads.
+        """
+        agi, http, audio = agi_port or free_port(), free_port(), free_port()
         _write_campaigns(folder / "campaigns")
         environment = {
             name: value
@@ -81,18 +88,19 @@ class BotService:
             **(settings or {}),
         }
         environment |= {_OUR_PREFIX + name: value for name, value in ours.items()}
+        environment |= environ or {}
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, ROOT / "fastagi_server.py"],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=log if log_fd is None else log_fd,
+                stderr=log if log_fd is None else log_fd,
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )
-        return cls(folder, agi, http, audio, process)
+        return cls(folder, agi, http, audio, Path(ours["DATA_DIR"]), process)
 
     def wait_until_ready(self) -> None:
         """Until agi://host/health says that it takes calls."""
@@ -190,7 +198,7 @@ class BotService:
 
     def files_left(self) -> list[str]:
         """Sound files of calls, here and where a remote Asterisk would have them."""
-        exchange = self.folder / "data/exchange"
+        exchange = self.data_dir / "exchange"
         left = [path for path in exchange.rglob("*") if path.is_file()]
         left += Path("/tmp").glob("ultravox-*")
         return [str(path) for path in left]
@@ -261,7 +269,7 @@ def _write_campaigns(folder: Path) -> None:
         (folder / f"{name}.toml").write_text("\n".join(["[phrases]", *lines, ""]))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -21,8 +21,18 @@ class FaultProxy:
     packet is what TCP makes of it: a pause of `loss_pause_s` with `loss` probability.
     """
 
-    def __init__(self, target: tuple[str, int], seed: int = 1) -> None:
+    def __init__(
+        self,
+        target: tuple[str, int],
+        port: int = 0,
+        *,
+        buffer_bytes: int | None = None,
+        seed: int = 1,
+    ) -> None:
+        """buffer_bytes: of the kernel, each way; small, a stall is felt at once."""
         self._target = target
+        self._port = port
+        self._buffer_bytes = buffer_bytes
         self._random = random.Random(seed)
         self._server: asyncio.Server | None = None
         self._lines: set[asyncio.StreamWriter] = set()
@@ -41,7 +51,11 @@ class FaultProxy:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
+        listener = socket.create_server(("127.0.0.1", self._port))
+        self._shrink(listener)  # before it listens: the window is agreed on then
+        self._server = await asyncio.start_server(
+            self._begin, sock=listener, limit=self._buffer_bytes or _CHUNK_BYTES
+        )
         return self
 
     async def __aexit__(
@@ -84,6 +98,11 @@ class FaultProxy:
             if not writer.is_closing():
                 act(writer)
 
+    def _shrink(self, line: socket.socket) -> None:
+        if self._buffer_bytes is not None:
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                line.setsockopt(socket.SOL_SOCKET, option, self._buffer_bytes)
+
     def _begin(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
@@ -96,7 +115,13 @@ class FaultProxy:
     ) -> None:
         self.num_connections += 1
         try:
-            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            far = socket.socket()
+            self._shrink(far)
+            far.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(far, self._target)
+            far_reader, far_writer = await asyncio.open_connection(
+                sock=far, limit=self._buffer_bytes or _CHUNK_BYTES
+            )
         except OSError:
             writer.close()
             return

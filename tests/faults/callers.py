@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agi_handlers.call_records import records_path
-from agi_handlers.records.archive import CallArchive
+from agi_handlers.records.archive import CallArchive, NoRecords
 from tests.end_to_end.asterisk_lab import ROOT
 from tests.end_to_end.bot_service import CAMPAIGNS, BotService
 from tests.fakes.model_server import FAULTS, instructions
@@ -129,11 +129,13 @@ async def record_of(
 ) -> dict[str, Any] | None:
     """The call's record, once it has an end; None when there is none in time."""
     call_id = report.variables.get("BOT_CALL_ID", "")
-    archive = CallArchive(records_path(service.folder / "data"))
+    archive = CallArchive(records_path(service.data_dir))
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + timeout_s
     while call_id:
-        found = await asyncio.to_thread(archive.call, call_id)
+        found = None
+        with suppress(NoRecords):
+            found = await asyncio.to_thread(archive.call, call_id)
         if (found is not None and found["ended_at"]) or loop.time() > deadline_s:
             return dict(found) if found is not None else None
         await asyncio.sleep(0.1)
