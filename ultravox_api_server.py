@@ -80,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     set_up_logging(settings.log_level, settings.log_format)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
     keys = LiveKeys(ring)
     state = ServiceState(model_wanted=settings.model)
     app = create_app(state, AppOptions.of(settings, keys))
@@ -101,6 +102,11 @@ def main(arguments: list[str] | None = None) -> int:
             _serve(server, listener, settings, state, keys, supervised=supervised)
         )
     return 0
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """uvicorn 0.54 takes each WebSocket refused by an HTTP answer for a mistake."""
+    return "without completing handshake" not in record.getMessage()
 
 
 class _Server(uvicorn.Server):

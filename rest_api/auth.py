@@ -7,6 +7,7 @@ the health checks, and the documentation.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import ipaddress
@@ -47,6 +48,8 @@ LIVE_SUBPROTOCOL: Final = "chat-live"
 LISTEN_SUBPROTOCOL: Final = "listen"
 _KEY_SUBPROTOCOL: Final = "key."
 """A browser's WebSocket has no headers: it offers "chat-live" and "key.<KEY>"."""
+_KEY64_SUBPROTOCOL: Final = "key64."
+"""The same in base64url without padding: a protocol's name takes few characters."""
 _HASH_FILE: Final = "api_key.sha256"
 _HASHED: Final = "sha256:"
 _DEFAULT_NAME: Final = "default"
@@ -90,6 +93,11 @@ class KeyRing:
             if len(key) < MIN_KEY_CHARS:
                 raise ApiKeysInvalid(
                     f"the key of {name!r} has fewer than {MIN_KEY_CHARS} characters"
+                )
+            if not key.isascii() or not key.isprintable() or " " in key:
+                raise ApiKeysInvalid(
+                    f"the key of {name!r} has blanks or letters beyond ASCII, which "
+                    "no HTTP header carries safely"
                 )
             digests[name] = digest(key)
         return cls(digests)
@@ -310,9 +318,20 @@ def _key_in(headers: Headers) -> str:
     if key := headers.get("x-api-key", ""):
         return key.strip()
     for offered in headers.get("sec-websocket-protocol", "").split(","):
-        if offered.strip().startswith(_KEY_SUBPROTOCOL):
-            return offered.strip().removeprefix(_KEY_SUBPROTOCOL)
+        name = offered.strip()
+        if name.startswith(_KEY_SUBPROTOCOL):
+            return name.removeprefix(_KEY_SUBPROTOCOL)
+        if name.startswith(_KEY64_SUBPROTOCOL):
+            return _decoded(name.removeprefix(_KEY64_SUBPROTOCOL))
     return ""
+
+
+def _decoded(text: str) -> str:
+    """A key in base64url; what cannot be one is the wrong key that it is."""
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+    except ValueError:
+        return text
 
 
 def _is_loopback(host: str) -> bool:

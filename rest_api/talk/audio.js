@@ -11,6 +11,9 @@ export class Sound {
   }
 
   async open() {
+    if (!navigator.mediaDevices?.getUserMedia) {
+      throw new Error("browsers give it to pages over HTTPS or on localhost only");
+    }
     this.context = new AudioContext({ sampleRate: RATE_HZ });
     await this.context.audioWorklet.addModule("/console/talk/microphone.js");
     this.stream = await navigator.mediaDevices.getUserMedia({

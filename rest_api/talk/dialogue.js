@@ -1,6 +1,12 @@
 // The client's side of /chat/live; the server's documentation has the message table.
 import { RATE_HZ } from "./turns.js";
 
+// A protocol's name takes letters, digits and few signs; a key may have any.
+function base64url(text) {
+  const bytes = String.fromCharCode(...new TextEncoder().encode(text));
+  return btoa(bytes).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}
+
 export class Dialogue {
   // `on`: {ready, text, audio, done, error, closed}
   constructor(on) {
@@ -11,7 +17,7 @@ export class Dialogue {
 
   open(instructions, key) {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    const protocols = key ? ["chat-live", `key.${key}`] : ["chat-live"];
+    const protocols = key ? ["chat-live", `key64.${base64url(key)}`] : ["chat-live"];
     this.socket = new WebSocket(`${scheme}//${location.host}/chat/live`, protocols);
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => this.#send({

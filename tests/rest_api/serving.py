@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from model.engine.interface import ReplyEngine
 from model.engine.scripted import ScriptedEngine, ScriptedOptions
@@ -61,8 +62,12 @@ async def serving(
     app: AppOptions | None = None,
     synthesizer: ToneSynthesizer | None = None,
     state: ServiceState | None = None,
+    seen_from: str = "",
 ) -> AsyncIterator[str]:
-    """A ready service; yields its address."""
+    """A ready service; yields its address.
+
+    `seen_from`: the address that every client is taken to have, for tests of keys.
+    """
     engine = engine or ScriptedEngine(script or ScriptedOptions(tuple(replies)))
     synthesizer = synthesizer or ToneSynthesizer()
     state = state or ServiceState()
@@ -70,8 +75,18 @@ async def serving(
         state.ready(
             LocalSpeechService(engine, synthesizer, Speaker(synthesizer), service)
         )
-        async with serving_app(create_app(state, app)) as url:
+        made = create_app(state, app)
+        async with serving_app(_seen_from(made, seen_from)) as url:
             yield url
+
+
+def _seen_from(app: ASGIApp, address: str) -> ASGIApp:
+    async def from_there(scope: Scope, receive: Receive, send: Send) -> None:
+        if address:
+            scope["client"] = (address, 50_000)
+        await app(scope, receive, send)
+
+    return from_there
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import stat
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 from rest_api.app import AppOptions
 from rest_api.auth import (
@@ -37,7 +39,14 @@ def test_keys_are_named_and_told_apart() -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    ["justakey1234567890", ":keykeykeykeykeykey", "a:", "a:short"],
+    [
+        "justakey1234567890",
+        ":keykeykeykeykeykey",
+        "a:",
+        "a:short",
+        "a:blanks in the key.",
+        "a:ünïcode-in-the-key",
+    ],
 )
 def test_malformed_keys_are_refused_without_being_shown(setting: str) -> None:
     with pytest.raises(ApiKeysInvalid) as caught:
@@ -169,6 +178,10 @@ async def test_a_refusal_has_the_common_shape() -> None:
     assert health.status_code == 200
 
 
+def base64url(key: str) -> str:
+    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+
+
 async def test_a_websocket_needs_a_key_as_well() -> None:
     async with serving(app=AppOptions(keys=KEYS)) as url:
         live = url.replace("http", "ws") + "/chat/live"
@@ -178,12 +191,21 @@ async def test_a_websocket_needs_a_key_as_well() -> None:
         bearer = {**FOREIGN, "Authorization": f"Bearer {KEY}"}
         async with connect(live, additional_headers=bearer):
             pass
-        async with connect(
-            live,
-            additional_headers=FOREIGN,
-            subprotocols=["chat-live", f"key.{KEY}"],  # type: ignore[list-item]
-        ) as browser:
-            assert browser.subprotocol == "chat-live"
+        for name in (f"key.{KEY}", "key64." + base64url(KEY)):
+            async with connect(
+                live,
+                additional_headers=FOREIGN,
+                subprotocols=[Subprotocol("chat-live"), Subprotocol(name)],
+            ) as browser:
+                assert browser.subprotocol == "chat-live"  # and not the key
+        for name in ("key64." + base64url("wrong"), "key64.***", "key.", "key64."):
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(
+                    live,
+                    additional_headers=FOREIGN,
+                    subprotocols=[Subprotocol("chat-live"), Subprotocol(name)],
+                )
+            assert caught.value.response.status_code == 401
 
 
 async def test_cors_is_closed_by_default() -> None:

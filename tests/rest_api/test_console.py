@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from rest_api.app import AppOptions
 from rest_api.auth import OPEN_PATHS, KeyRing
 from rest_api.console.pages import PATHS
 from tests.agi_handlers.records.stored_calls import T0, store
+from tests.rest_api.browser import chromium
 from tests.rest_api.serving import serving
 
 KEY = "k" * 32
@@ -87,9 +87,7 @@ async def test_unknown_file_is_not_found(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.slow
 async def test_browser_shows_a_call_with_its_words_as_text(data_dir: Path) -> None:
-    browser = shutil.which("chromium")
-    if browser is None:
-        pytest.skip("no chromium is installed")
+    browser = chromium()
     attack = "<img src=x onerror=\"document.title='owned'\">"
     rows: list[Row] = [
         CallRow("c-1", T0, ended_at=T0 + 9, status="completed", campaign=attack),

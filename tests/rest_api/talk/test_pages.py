@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,13 @@ from rest_api.app import AppOptions
 from rest_api.auth import KeyRing
 from rest_api.talk.pages import PATHS
 from tests.fakes.tone_synthesizer import ToneSynthesizer
+from tests.rest_api.browser import DESKTOP, PHONE, browser, check_page, wait
 from tests.rest_api.serving import serving
 
 FOLDER = Path(__file__).resolve().parents[3] / "rest_api/talk"
-PHONE, DESKTOP = (390, 844), (1280, 900)
 HEARD = re.compile(r"I heard you speak for \d+\.\d seconds\.")
-
-needs_browser = pytest.mark.skipif(
-    shutil.which("chromedriver") is None or shutil.which("chromium") is None,
-    reason="needs chromium and chromedriver",
-)
+KEY = "signs-that-no-subprotocol-may-have/+=()@"
+ELSEWHERE = "203.0.113.9"
 
 
 async def test_files_are_open_to_all_and_nothing_else_is() -> None:
@@ -66,40 +62,6 @@ def spoken_file(folder: Path) -> Path:
     return path
 
 
-@contextmanager
-def browser(folder: Path, size: tuple[int, int], *, dark: bool) -> Iterator[Any]:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    flags = (
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
-        *("--no-first-run", "--disable-background-networking", "--disable-sync"),
-        *("--disable-component-update", "--use-fake-device-for-media-stream"),
-        *("--use-fake-ui-for-media-stream", "--disable-dev-shm-usage"),
-        f"--use-file-for-fake-audio-capture={spoken_file(folder)}",
-        f"--user-data-dir={folder / 'profile'}",
-        f"--window-size={size[0]},{size[1]}",
-    )
-    for flag in flags:
-        options.add_argument(flag)
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    driver = webdriver.Chrome(options=options, service=service)
-    try:
-        scheme = [
-            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        ]
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1}
-        driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {**metrics, "mobile": size == PHONE},
-        )
-        yield driver
-    finally:
-        driver.quit()
-
-
 @asynccontextmanager
 async def talk_server(keys: AppOptions | None = None) -> AsyncIterator[str]:
     engine = ScriptedEngine(ScriptedOptions(()))
@@ -114,32 +76,23 @@ async def in_browser(
     size: tuple[int, int] = DESKTOP,
     *,
     dark: bool = False,
+    allowed: str = "",
 ) -> None:
+    """`allowed`: what a line of the browser's log may have."""
+
     def run() -> None:
-        with browser(folder, size, dark=dark) as driver:
+        said_wav = spoken_file(folder)
+        with browser(folder, size, dark=dark, said=said_wav) as driver:
             driver.get(url)
             try:
                 work(driver)
-                width = driver.execute_script("return document.body.scrollWidth")
-                assert width <= size[0]  # nothing to scroll sideways
-                noise = [
-                    entry
-                    for entry in driver.get_log("browser")
-                    if entry["level"] == "SEVERE"
-                ]
-                assert not noise
+                check_page(driver, size, allowed)
             finally:
-                if shots := os.environ.get("TALK_SCREENSHOTS"):
+                if shots := os.environ.get("PAGE_SCREENSHOTS"):
                     name = f"{folder.name}-{size[0]}.png"
                     driver.save_screenshot(str(Path(shots) / name))
 
     await asyncio.to_thread(run)
-
-
-def wait(driver: Any, what: Callable[[], object]) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(driver, 40, 0.1).until(lambda _: what())
 
 
 def said(driver: Any, who: str) -> list[str]:
@@ -172,7 +125,6 @@ def start_by_keyboard(driver: Any) -> None:
     assert driver.switch_to.active_element.get_attribute("id") == "talk"
 
 
-@needs_browser
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "dark"), [(PHONE, False), (DESKTOP, True)])
 async def test_push_to_talk_by_keyboard(
@@ -198,7 +150,6 @@ async def test_push_to_talk_by_keyboard(
         await in_browser(url, work, tmp_path, size, dark=dark)
 
 
-@needs_browser
 @pytest.mark.slow
 async def test_an_open_microphone_takes_turns_by_itself(tmp_path: Path) -> None:
     def work(driver: Any) -> None:
@@ -215,7 +166,6 @@ async def test_an_open_microphone_takes_turns_by_itself(tmp_path: Path) -> None:
         await in_browser(url, work, tmp_path)
 
 
-@needs_browser
 @pytest.mark.slow
 async def test_no_room_is_said_and_can_be_tried_again(tmp_path: Path) -> None:
     def work(driver: Any) -> None:
@@ -227,3 +177,52 @@ async def test_no_room_is_said_and_can_be_tried_again(tmp_path: Path) -> None:
     full = ServiceOptions(max_sessions=0)
     async with serving(service=full) as url:
         await in_browser(f"{url}/console/talk", work, tmp_path)
+
+
+@pytest.mark.slow
+async def test_from_another_host_a_key_is_asked_for_and_kept_for_the_tab(
+    tmp_path: Path,
+) -> None:
+    def start(driver: Any, key: str) -> None:
+        field = driver.find_element("id", "key")
+        field.clear()
+        field.send_keys(key)
+        driver.find_element("id", "connect").click()
+        wait(driver, lambda: driver.find_element("id", "connect").is_enabled() or key)
+
+    def work(driver: Any) -> None:
+        driver.find_element("css selector", "details summary").click()
+        for wrong in ("", "not the key, ünïcode"):
+            start(driver, wrong)
+            wait(driver, lambda: "API key may be needed" in status(driver))
+            assert not driver.find_element("id", "talk").is_enabled()
+        start(driver, KEY)
+        wait(driver, lambda: status(driver).startswith("Connected to scripted"))
+        driver.find_element("id", "typed").send_keys("Hello", "\n")
+        wait(driver, lambda: said(driver, "bot")[-1] == "You said: Hello")
+        driver.refresh()
+        assert driver.find_element("id", "key").get_attribute("value") == KEY
+        assert KEY not in driver.current_url
+
+    keys = AppOptions(keys=KeyRing.parse(f"crm:{KEY}"))
+    async with serving(
+        script=ScriptedOptions(()), app=keys, seen_from=ELSEWHERE
+    ) as url:
+        page = f"{url}/console/talk"
+        await in_browser(page, work, tmp_path, allowed="/chat/live")
+
+
+@pytest.mark.slow
+async def test_without_https_the_page_says_why_there_is_no_microphone(
+    tmp_path: Path,
+) -> None:
+    def work(driver: Any) -> None:
+        driver.execute_script(
+            "Object.defineProperty(navigator, 'mediaDevices', {value: undefined})"
+        )
+        driver.find_element("id", "connect").click()
+        wait(driver, lambda: "HTTPS" in status(driver))
+        assert driver.find_element("id", "connect").is_enabled()
+
+    async with talk_server() as url:
+        await in_browser(url, work, tmp_path)
