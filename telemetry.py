@@ -208,6 +208,11 @@ BARGE_IN_STOP = Histogram(
     "Caller's first voiced sample to the bot's last frame",
     buckets=_FAST_BUCKETS,
 )
+ANSWERED_BY = Counter(
+    "voicebot_answered_by_total",
+    "Calls of ours by who answered, as far as it was known, and how it was known",
+    ["who", "reason"],
+)
 BARGE_INS = Counter("voicebot_barge_ins_total", "Times a caller interrupted the bot")
 FRAMES_LATE = Counter(
     "voicebot_frames_late_total", "Audio frames sent more than 10 ms after their time"

@@ -153,6 +153,25 @@ class Rules(_Table):
         return value
 
 
+class Answering(_Table):
+    """What to do when no person answers a call that the shop's dialer placed."""
+
+    machine: Literal["off", "note", "hang_up", "leave_message"] = "off"
+    """off: greet at once and listen for nothing; note: find out, and only record it;
+    the others end calls that machines answer.  Menus, faxes and dead numbers get no
+    message."""
+    message: Annotated[str, Field(max_length=1000)] = ""
+    """For machines that take one."""
+    listen_first_s: float = Field(default=2.0, ge=0.5, le=10)
+    """How long a silent line is listened to before the bot greets."""
+
+    @model_validator(mode="after")
+    def _has_its_message(self) -> Answering:
+        if self.machine == "leave_message" and not self.message:
+            raise ValueError('machine = "leave_message" needs a message')
+        return self
+
+
 class Dispositions(_Table):
     """How a call ended -> the shop's own status; the defaults are VICIdial's own.
 
@@ -166,6 +185,12 @@ class Dispositions(_Table):
     opt_out: str = "DNC"
     callback: str = "CALLBK"
     closed: str = "AFTHRS"
+    machine: str = "A"
+    """An answering machine, or a menu."""
+    message_left: str = "AL"
+    fax: str = "AFAX"
+    no_service: str = "ADC"
+    """The network's tones: no such number."""
     codes: Mapping[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -236,6 +261,7 @@ class Campaign(_Table):
     dispositions: Dispositions = Dispositions()
     vicidial: VicidialRules = VicidialRules()
     hours: Hours = Hours()
+    answering: Answering = Answering()
     transfer: Mapping[str, str] = Field(default_factory=dict)
     """What the model may call a destination -> what the dialplan gets.  `default` is
     taken for a person without further words; empty: the dialplan's own people."""
@@ -274,6 +300,7 @@ class Campaign(_Table):
     def _known_lead_fields(self) -> Campaign:
         texts: dict[str, str] = dict(self.phrases.as_mapping().items())
         texts["instructions"] = self.instructions
+        texts["message"] = self.answering.message
         for name, text in texts.items():
             for unknown in unknown_placeholders(text):
                 if (name, unknown) != ("callback_noted", "value"):
@@ -311,6 +338,9 @@ class Campaign(_Table):
         filled = {
             "instructions": fill_instructions(self.instructions, lead),
             "phrases": self.phrases.model_copy(update=dict(phrases.items())),
+            "answering": self.answering.model_copy(
+                update={"message": fill_phrase(self.answering.message, lead)}
+            ),
         }
         return self.model_copy(update=filled)
 

@@ -47,6 +47,7 @@ from agi_handlers.live_calls import LiveCall
 from agi_handlers.phone import Phone
 from agi_handlers.recording import Recording
 from agi_handlers.records.rows import CallRow
+from agi_handlers.screened_call import attend, open_screen
 from agi_handlers.vicidial.call_control import VicidialCall
 from agi_handlers.vicidial.endings import for_dialplan
 from agi_handlers.vicidial.lead import NO_LEAD
@@ -292,7 +293,14 @@ async def hold(
         )
         recording = _recording(phone, campaign, leg, record, stack)
         audio = LiveAudio(is_full_duplex=leg.is_full_duplex)
-        leg = TappedLeg(leg, [audio] if recording is None else [audio, recording])
+        notes = CallNotes(
+            record.call_id, record.sink, redacts=phone.redacts_digits(campaign)
+        )
+        screen = open_screen(
+            phone, campaign, session, notes, is_full_duplex=leg.is_full_duplex
+        )
+        taps = (audio, recording, screen)
+        leg = TappedLeg(leg, [tap for tap in taps if tap is not None])
         ear = CallerEar(
             phone.detector,
             phone.endpointing_options(is_full_duplex=leg.is_full_duplex),
@@ -316,9 +324,8 @@ async def hold(
                 else None
             ),
             promises=lambda text: may_transfer and promises_transfer(text, language),
-            notes=CallNotes(
-                record.call_id, record.sink, redacts=phone.redacts_digits(campaign)
-            ),
+            screen=screen,
+            notes=notes,
             pause_recording=recording.pause if recording is not None else None,
             keys_are_secret=campaign.rules.pause_recording_for_keys,
         )
@@ -331,7 +338,7 @@ async def hold(
             logger.info("call_answered")
             record.answered(leg.name)
             phone.live.dialers.answered(agi.peer_host, leg.name)
-            outcome = await call.run()
+            outcome = await attend(call, screen, leg, phone, campaign, session, notes)
             record.disclosed(parts.notes.disclosure)
             record.talked(call.num_turns, call.num_barge_ins)
             logger.info(

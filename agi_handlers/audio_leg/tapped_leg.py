@@ -49,6 +49,7 @@ class TappedLeg:
     def __init__(self, leg: AudioLeg, taps: Sequence[LegTap]) -> None:
         self._leg = leg
         self._taps = tuple(taps)
+        self._put_back: list[LegEvent] = []
 
     @property
     def name(self) -> LegName:
@@ -58,7 +59,13 @@ class TappedLeg:
     def is_full_duplex(self) -> bool:
         return self._leg.is_full_duplex
 
+    def put_back(self, event: LegEvent) -> None:
+        """The next reader of `events` gets this first; the taps have had it."""
+        self._put_back.append(event)
+
     async def events(self) -> AsyncIterator[LegEvent]:
+        while self._put_back:
+            yield self._put_back.pop(0)
         events = cast("AsyncGenerator[LegEvent, None]", self._leg.events())
         async with contextlib.aclosing(events):
             async for event in events:

@@ -31,6 +31,7 @@ from agi_handlers.audio_leg.leg import (
     LegClosed,
     PlaybackFinished,
 )
+from agi_handlers.conversation.answer_screen import AnswerScreen
 from agi_handlers.conversation.call_notes import CallNotes
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.turn_actions import (
@@ -146,6 +147,8 @@ class CallParts:
     """True: record silence, False: sound again; None: nothing is recorded."""
     keys_are_secret: bool = False
     """Nothing is recorded from the caller's first key until he speaks again."""
+    screen: AnswerScreen | None = None
+    """Finds out who answered a call of ours; None: nobody asks."""
     notes: CallNotes = field(default_factory=CallNotes)
     """Takes down what happens; by itself it keeps nothing."""
 
@@ -183,8 +186,9 @@ class Call:
         self._zero_s = self._loop.time()
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                self._tasks.create_task(self._listen())
-                self._act(self._machine.on_answered(self._now_ms()))
+                if await self._person_may_be_there():
+                    self._tasks.create_task(self._listen())
+                    self._act(self._machine.on_answered(self._now_ms()))
                 await self._finished.wait()
                 await self._settle_the_rest()
                 if self._opting_out is not None:
@@ -198,6 +202,25 @@ class Call:
                 self._timer.cancel()
         assert self._outcome is not None
         return self._outcome
+
+    async def _person_may_be_there(self) -> bool:
+        """Whether to begin: a campaign may want to know first who answered."""
+        screen = self._parts.screen
+        if screen is None:
+            return True
+        screen.on_machine = lambda: self._act(self._machine.on_machine_answered())
+        listening = self._tasks.create_task(screen.until_known())
+        finished = self._tasks.create_task(self._finished.wait())
+        await asyncio.wait({listening, finished}, return_when=asyncio.FIRST_COMPLETED)
+        finished.cancel()
+        if self._finished.is_set():
+            listening.cancel()
+            await asyncio.wait({listening})
+            return False
+        closed = listening.result()
+        if closed is not None:
+            self._act(self._machine.on_leg_closed(closed.reason, closed.detail))
+        return closed is None
 
     def shut_down(self) -> None:
         """The service ends: hand the caller over now."""
@@ -603,6 +626,8 @@ class Call:
     def _heard_words(self, turn: int, text: str) -> None:
         """What the caller said is known as text."""
         self._parts.notes.words(turn, text)
+        if self._parts.screen is not None:
+            self._parts.screen.on_words(text)
         wish = wish_in(text, self._parts.language)
         if wish is None:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 CallStatus: TypeAlias = Literal[
     "completed",  # the bot said goodbye
@@ -13,6 +13,10 @@ CallStatus: TypeAlias = Literal[
     "failed",  # something broke: the dialplan takes the caller to people
     "refused",  # not taken at all: full, draining, not ready
 ]
+
+
+MACHINE_ANSWERED: Final = "machine_answered"
+"""The reason of a call that reached no person; see `answer_screen`."""
 
 
 @dataclass(frozen=True, slots=True)

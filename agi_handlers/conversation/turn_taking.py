@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from agi_handlers.conversation.outcome import CallOutcome
+from agi_handlers.conversation.outcome import MACHINE_ANSWERED, CallOutcome
 from agi_handlers.conversation.turn_actions import (
     Action,
     CallPhase,
@@ -443,6 +443,13 @@ class TurnTaking:
             StopPlayback(),
             *self._finish(CallOutcome("completed", "operator_hung_up")),
         ]
+
+    def on_machine_answered(self) -> list[Action]:
+        """Nobody is there to talk to: the conversation is over, without a word."""
+        if self._is_finished:
+            return []
+        outcome = CallOutcome("completed", MACHINE_ANSWERED)
+        return [StopPlayback(), *self._finish(outcome)]
 
     # --- the moves ---
 

@@ -20,6 +20,7 @@ TurnFate: TypeAlias = Literal[
     "failed",  # could not be made
 ]
 EventKind: TypeAlias = Literal[
+    "answered_by",  # who, name; why we think so, detail
     "barge_in",
     "action",  # the model asked for something
     "confirmed",  # something asked for was done, or could not be: name ok or failed

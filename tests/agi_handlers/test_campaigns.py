@@ -72,6 +72,63 @@ def test_codes_of_the_model_become_the_shops_statuses(tmp_path: Path) -> None:
     assert dispositions.of_code("not interested") == ""
 
 
+def test_answering_machines_get_a_message_with_the_leads_fields(tmp_path: Path) -> None:
+    (tmp_path / "default.toml").write_text(
+        '[answering]\nmachine = "leave_message"\nmessage = "Hi {first_name|there}."\n'
+        '[dispositions]\nmessage_left = "AM"\n'
+    )
+    campaign = load_campaigns(tmp_path)["default"]
+    filled = campaign.for_lead(Lead({"first_name": "Ana"}))
+    assert filled.answering.message == "Hi Ana."
+    assert filled.answering.machine == "leave_message"
+    assert campaign.for_lead(NO_LEAD).answering.message == "Hi there."
+    assert campaign.dispositions.message_left == "AM"
+
+
+@pytest.mark.parametrize(
+    ("answering", "problem"),
+    [
+        ('machine = "leave_message"', "needs a message"),
+        ('machine = "shout"', "hang_up"),
+        ("listen_first_s = 0.1", "0.5"),
+        ('machine = "note"\nmessage = "Hi {frist_name}"', "frist_name"),
+    ],
+)
+def test_mistakes_about_answering_machines_are_named(
+    tmp_path: Path, answering: str, problem: str
+) -> None:
+    (tmp_path / "default.toml").write_text(f"[answering]\n{answering}\n")
+    with pytest.raises(CampaignsInvalid, match=problem):
+        load_campaigns(tmp_path)
+
+
+def test_what_is_left_out_comes_in_the_campaigns_language(tmp_path: Path) -> None:
+    (tmp_path / "default.toml").write_text("")
+    (tmp_path / "ventas.toml").write_text(
+        'language = "es-mx"\n[phrases]\ngreeting = "Hola {first_name}"\n'
+    )
+    campaigns = load_campaigns(tmp_path)
+    ventas = campaigns["ventas"].for_lead(Lead({"first_name": "Ana"}))
+    assert ventas.phrases.greeting == "Hola Ana"
+    assert ventas.phrases.still_there == "¿Sigue usted ahí?"
+    assert "español" in ventas.instructions
+    assert campaigns["default"].phrases.still_there == "Are you still there?"
+    assert load_campaigns(tmp_path, "es")["default"].phrases.still_there == (
+        "¿Sigue usted ahí?"
+    )
+
+
+def test_a_language_nobody_knows_must_bring_its_phrases(tmp_path: Path) -> None:
+    (tmp_path / "default.toml").write_text(
+        'language = "fr"\n[phrases]\ngreeting = "Bonjour"\n'
+    )
+    with pytest.raises(CampaignsInvalid, match=r"'fr'.*still_there"):
+        load_campaigns(tmp_path)
+    phrases = "\n".join(f'{name} = "Bonjour"' for name in Phrases.model_fields)
+    (tmp_path / "default.toml").write_text(f'language = "fr"\n[phrases]\n{phrases}')
+    assert load_campaigns(tmp_path)["default"].phrases.closed == "Bonjour"
+
+
 def test_a_lead_field_that_does_not_exist_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "default.toml").write_text('[phrases]\ngreeting = "Hi {frist_name}"\n')
     with pytest.raises(CampaignsInvalid, match=r"no lead has a field \{frist_name\}"):

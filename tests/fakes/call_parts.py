@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from agi_handlers.audio_leg.leg import (
     CallerAudio,
     CallerKey,
@@ -20,6 +22,7 @@ from agi_handlers.audio_leg.leg import (
     LegName,
     PlaybackFinished,
 )
+from model.audio.pcm import pcm16_from_wave
 from model.errors import SpeechError
 from model.speech import (
     Answerer,
@@ -46,6 +49,19 @@ class Speaks:
 
 
 @dataclass(frozen=True, slots=True)
+class Sounds:
+    """A tone: an answering machine's beep, a fax."""
+
+    start_s: float
+    end_s: float
+    hz: float = 1000.0
+
+    def frame(self, at_s: float) -> bytes:
+        at = at_s + np.arange(160) / 8000
+        return pcm16_from_wave((0.2 * np.sin(2 * np.pi * self.hz * at)).astype("f4"))
+
+
+@dataclass(frozen=True, slots=True)
 class Presses:
     at_s: float
     key: str
@@ -61,7 +77,7 @@ class HangsUp:
 class ScriptedLeg:
     """A full-duplex leg with a caller who follows a script."""
 
-    script: Sequence[Speaks | Presses | HangsUp]
+    script: Sequence[Speaks | Sounds | Presses | HangsUp]
     name: LegName = "audiosocket"
     is_full_duplex: bool = True
     played: list[tuple[float, float]] = field(default_factory=list)
@@ -70,15 +86,21 @@ class ScriptedLeg:
     _heard_ms: float = 0.0
     _is_last: bool = False
     _is_sounding: bool = False
+    _zero_s: float | None = None
+    _tick: int = 0
+    _pressed: set[Presses] = field(default_factory=set)
     num_stops: int = 0
 
     async def events(self) -> AsyncIterator[LegEvent]:
         loop = asyncio.get_running_loop()
-        zero_s, tick, pressed = loop.time(), 0, set[Presses]()
+        if self._zero_s is None:
+            self._zero_s = loop.time()
+        pressed = self._pressed
         while True:
-            now_s = tick * FRAME_S
-            tick += 1
-            await asyncio.sleep(max(0.0, zero_s + tick * FRAME_S - loop.time()))
+            next_s = self._zero_s + (self._tick + 1) * FRAME_S
+            await asyncio.sleep(max(0.0, next_s - loop.time()))
+            now_s = self._tick * FRAME_S
+            self._tick += 1
             for item in self.script:
                 match item:
                     case HangsUp(at_s, reason) if now_s >= at_s:
@@ -95,7 +117,12 @@ class ScriptedLeg:
                 isinstance(s, Speaks) and s.start_s <= now_s < s.end_s
                 for s in self.script
             )
-            yield CallerAudio(VOICE if speaks else SILENCE)
+            tones = [s for s in self.script if isinstance(s, Sounds)]
+            tone = next((s for s in tones if s.start_s <= now_s < s.end_s), None)
+            if tone is not None:
+                yield CallerAudio(tone.frame(now_s))
+            else:
+                yield CallerAudio(VOICE if speaks else SILENCE)
 
     def _play_frame(self, now_s: float) -> PlaybackFinished | None:
         if self._queued_ms > 0:
