@@ -4,7 +4,8 @@ Started by fastagi_server.py beside the calls, or alone for REST users.  The por
 answers at once; /health says what start-up is at and, should the model be unusable,
 why.  Settings are environment variables ULTRAVOX_... or lines in ultravox.toml.
 
-Exit status: 0 ended by a signal, 1 the port cannot be opened, 2 wrong settings.
+Exit status: 0 ended by a signal, 1 the port cannot be opened, 2 wrong settings, 3 the
+GPU is lost to this process: start another one (fastagi_server.py and systemd do).
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ _STOP_GRACE_S = 5
 _ORPHAN_GRACE_S = 15.0
 """From the end of our parent to the hard end of us, should the soft one hang."""
 _BACKLOG = 2048
+_DEVICE_LOST = 3
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,10 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
     if new_key is not None:
         _show_key(new_key)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(
+        return runner.run(
             _serve(server, listener, settings, state, keys, supervised=supervised)
         )
-    return 0
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
@@ -125,7 +126,8 @@ async def _serve(
     keys: LiveKeys,
     *,
     supervised: bool,
-) -> None:
+) -> int:
+    """Until stopped; the exit status."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -145,8 +147,11 @@ async def _serve(
         asyncio.create_task(manager.stay_alive()),
     ]
     manager.ready("answering; /health tells whether the model is loaded")
+    # it returns only when this process can serve no more
+    keeping[0].add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
         await server.serve(sockets=[listener])
+        return _DEVICE_LOST if keeping[0].done() else 0
     finally:
         manager.stopping()
         for task in keeping:

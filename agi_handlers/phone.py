@@ -74,6 +74,8 @@ class Phone:
             return BotStatus.BUSY, "all_lines_busy"
         if not self.speech_status.is_ready:
             return BotStatus.NOT_READY, "speech_not_ready"
+        if not self.speech_status.has_room:
+            return BotStatus.BUSY, "speech_busy"
         return None
 
     def prompts_for(self, language: str) -> Mapping[str, Prompt]:

@@ -151,14 +151,21 @@ class RemoteSpeechService:
             await session.aclose()
 
     async def status(self) -> SpeechStatus:
-        """What the first address that answers says of itself; never raises."""
-        detail = ""
+        """What the first address with room for a dialogue says of itself, or else the
+        first that is ready, or that answers; never raises."""
+        detail, best = "", None
         for sidecar in self._in_order():
             try:
                 response = await sidecar.http.get(HEALTH_PATH)
-                return _status_from(response.json())
+                status = _status_from(response.json())
+                if status.has_room:
+                    return status
+                if best is None or status.is_ready > best.is_ready:
+                    best = status
             except (httpx.HTTPError, ValueError, KeyError, TypeError) as exc:
                 detail = detail or f"{sidecar.url}: {one_line(exc)}"
+        if best is not None:
+            return best
         return SpeechStatus(is_ready=False, model="", weights="remote", detail=detail)
 
     def _in_order(self) -> list[_Sidecar]:

@@ -4,6 +4,7 @@
       SpeechOverloaded           no room now; the caller hears a hold prompt or a person
         EngineOverloaded         the engine's slots and its waiting line are full
       SpeechUnavailable          sidecar down, engine stopped, or answer too late
+        DeviceLost               the GPU failed; this process cannot use it again
       ModelLoadError             weights, config or tokenizer cannot be used; names what
       InvalidRequest             the request itself makes no sense
         InvalidAudio             empty, too long, not finite, or not audio at all
@@ -48,6 +49,12 @@ class SpeechUnavailable(SpeechError):
 
     code: ClassVar[str] = "unavailable"
     retryable: ClassVar[bool] = True
+
+
+class DeviceLost(SpeechUnavailable):
+    """The GPU failed for good, as far as this process is concerned."""
+
+    code: ClassVar[str] = "device_lost"
 
 
 class ModelLoadError(SpeechError):

@@ -314,6 +314,7 @@ _ERROR_OF_CODE: Final[dict[str, type[SpeechError]]] = {
     "synthesis_overloaded": SpeechOverloaded,
     "synthesizer_unavailable": SpeechUnavailable,
     "model_load_failed": SpeechUnavailable,
+    "device_lost": SpeechUnavailable,
     "voice_unknown": InvalidRequest,
     LiveProtocolError.code: InvalidRequest,
 }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 import telemetry
 from model.engine.interface import ReplyEngine
+from model.engine.load_meter import WINDOW_S, CallMeter, calls_served
 from model.errors import SpeechOverloaded
 from model.local_session import LocalSession
 from model.speech import SessionOptions, SpeechStatus, WeightsKind
@@ -32,6 +34,9 @@ class ServiceOptions:
 
     max_sessions: int = 40
     """Dialogues at once; the next one is refused, so that its caller goes elsewhere."""
+    max_busy_share: float = 0.85
+    """Of the engine's time, measured over the last seconds, for callers; dialogues
+    that would take more are refused, rather than slowing all of them."""
     tts: TtsOptions = field(default_factory=TtsOptions)
     """Whose default voice speaks where a dialogue names none."""
     max_buffered_bytes: int = 512 * 1024
@@ -47,13 +52,16 @@ class LocalSpeechService:
         synthesizer: SpeechSynthesizer,
         speaker: Speaker,
         options: ServiceOptions | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`speaker` speaks with `synthesizer`; closing them is the caller's."""
+        self._clock = clock
         self._engine = engine
         self._synthesizer = synthesizer
         self._speaker = speaker
         self._options = options or ServiceOptions()
         self._num_sessions = 0
+        self._calls = CallMeter()
         # Replies that nobody waits for on the telephone are spoken one at a time and
         # with little made ahead, so that a call's sentence is soon begun.
         self._quiet_speaker = Speaker(synthesizer, options=SpeakerOptions(max_ahead=1))
@@ -69,6 +77,17 @@ class LocalSpeechService:
         """Dialogues open now."""
         return self._num_sessions
 
+    @property
+    def max_sessions(self) -> int:
+        """Dialogues at once, by what those of the last seconds took of the engine."""
+        limit = self._options.max_sessions
+        served = calls_served(
+            self._engine.load().busy_share * WINDOW_S,
+            self._calls.call_seconds(self._clock()),
+            self._options.max_busy_share,
+        )
+        return limit if served is None else min(limit, served)
+
     @asynccontextmanager
     async def open_session(
         self, options: SessionOptions
@@ -76,13 +95,13 @@ class LocalSpeechService:
         """A dialogue of its own; what it holds is free when the block ends.
 
         Raises:
-            SpeechOverloaded: as many are open as are allowed.
+            SpeechOverloaded: as many are open as are allowed, or as the engine has
+                time for.
             VoiceUnknown, ContextTooLong: the options cannot be served.
         """
-        if self._num_sessions >= self._options.max_sessions:
+        if self._num_sessions >= self.max_sessions:
             raise SpeechOverloaded(f"{self._num_sessions} dialogues are open already")
-        self._num_sessions += 1
-        telemetry.SESSIONS_NOW.set(self._num_sessions)
+        self._count(+1)
         try:
             voice = await self.voice(language=options.language, name=options.voice)
             session = LocalSession(
@@ -98,8 +117,12 @@ class LocalSpeechService:
             finally:
                 await session.aclose()
         finally:
-            self._num_sessions -= 1
-            telemetry.SESSIONS_NOW.set(self._num_sessions)
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self._num_sessions += change
+        telemetry.SESSIONS_NOW.set(self._num_sessions)
+        self._calls.note_calls(self._clock(), self._num_sessions)
 
     async def voice(self, *, language: str = "", name: str = "") -> Voice:
         """The voice for a language or by name; both empty: the default.
@@ -136,6 +159,6 @@ class LocalSpeechService:
             version=f"{about.engine} {about.weights_kind} {about.dtype}"
             f" {about.num_parameters / 1e6:.1f}M",
             voice=self._synthesizer.status().version,
-            max_sessions=self._options.max_sessions,
+            max_sessions=self.max_sessions,
             num_sessions=self._num_sessions,
         )

@@ -224,7 +224,15 @@ class SpeechStatus:
     voice: str = ""
     """Synthesiser and its version."""
     max_sessions: int = 0
+    """0: not known."""
     num_sessions: int = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the next dialogue would be let in."""
+        return self.is_ready and not (
+            self.max_sessions and self.num_sessions >= self.max_sessions
+        )
 
 
 class SpeechService(Protocol):

@@ -42,6 +42,12 @@ def num_slots(max_calls: int, slot_bytes: int, budget_bytes: int) -> int:
     return min(max_calls + _REST_SLOTS, affordable, _MAX_SLOTS)
 
 
+def dialogues_for(max_calls: int, slots: int) -> int:
+    """Dialogues that are let in: no more than have a slot, or each turn of a caller
+    would wait for his whole call to be read again."""
+    return min(max_calls, max(1, slots - _REST_SLOTS))
+
+
 def slots_for(checkpoint: Checkpoint, max_calls: int, max_context_tokens: int) -> int:
     """`num_slots` for a loaded model on its device; raises ModelLoadError."""
     import torch

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import resource
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
@@ -101,7 +102,10 @@ async def memory(state: State) -> dict[str, Any]:
     process = psutil.Process()
     machine = psutil.virtual_memory()
     return {
-        "process": {"rss_bytes": process.memory_info().rss},
+        "process": {
+            "rss_bytes": process.memory_info().rss,
+            "peak_rss_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        },
         "workers": {"rss_bytes": _children_rss_bytes(process)},
         "system": {
             "total_bytes": machine.total,
@@ -181,4 +185,5 @@ def _gpu_bytes() -> dict[str, int] | None:
         "free_bytes": free,
         "allocated_bytes": torch.cuda.memory_allocated(),
         "reserved_bytes": torch.cuda.memory_reserved(),
+        "peak_bytes": torch.cuda.max_memory_allocated(),
     }

@@ -156,7 +156,7 @@ class ServiceState:
             "telephony": phones or None,
         }
 
-    def _queue(self) -> dict[str, int] | None:
+    def _queue(self) -> dict[str, Any] | None:
         if self.service is None:
             return None
         load = self.service.engine.load()
@@ -165,6 +165,8 @@ class ServiceState:
             "slots": load.max_slots,
             "waiting": load.num_waiting,
             "max_waiting": load.max_waiting,
+            "busy_share": round(load.busy_share, 3),
+            "step_ms": round(load.step_ms, 1),
         }
 
     def _last_error(self) -> dict[str, Any] | None:

@@ -12,14 +12,20 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+)
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from config import DEFAULT_MODEL, Settings, comma_list
 from model.engine.interface import ReplyEngine
 from model.errors import (
+    DeviceLost,
     ModelLoadError,
     SpeechError,
     SpeechOverloaded,
@@ -29,7 +35,7 @@ from model.service import LocalSpeechService, ServiceOptions
 from model.speech import SessionOptions, TypedTurn, Utterance
 from model.tts.open import TtsOptions, open_synthesizer
 from model.tts.speaker import Speaker
-from rest_api.engine_size import slots_for
+from rest_api.engine_size import dialogues_for, slots_for
 from rest_api.service_state import RANDOM_WEIGHTS_NOTE, ServiceState
 from telemetry import fields
 
@@ -48,6 +54,10 @@ _WARM_UP_TIMEOUT_S: Final = 300.0
 _PROBE_INTERVAL_S: Final = 10.0
 
 _T = TypeVar("_T")
+OpenService: TypeAlias = Callable[
+    [Settings, ServiceState, Callable[[Path], object]],
+    AbstractAsyncContextManager[LocalSpeechService],
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +85,22 @@ def choose_model(settings: Settings, *, has_gpu: bool, demo: Path) -> ModelChoic
 
 
 async def keep_service(
-    settings: Settings, state: ServiceState, make_tiny: Callable[[Path], object]
+    settings: Settings,
+    state: ServiceState,
+    make_tiny: Callable[[Path], object],
+    open_service: OpenService | None = None,
 ) -> None:
     """Open the service, keep it open until cancelled; try again after a failure.
 
-    `make_tiny` writes a random checkpoint into a folder.
+    Returns when the device is lost: only another process can use it again.
+    `make_tiny` writes a random checkpoint into a folder; `open_service` opens the
+    service in place of what the settings ask for.
     """
     pause_s = _RETRY_FIRST_S
     while True:
         try:
-            async with _open_service(settings, state, make_tiny) as service:
+            opening = (open_service or _open_service)(settings, state, make_tiny)
+            async with opening as service:
                 state.ready(service)
                 status = await service.status()
                 logger.info(
@@ -96,6 +112,10 @@ async def keep_service(
                     )
                 pause_s = _RETRY_FIRST_S
                 await _watch(service)
+        except DeviceLost as exc:
+            logger.critical("device_lost", extra=fields(reason=str(exc)))
+            state.fail(f"{exc.code}: {exc}")
+            return
         except SpeechError as exc:
             reason = f"{exc.code}: {exc}"
             logger.error(
@@ -141,7 +161,7 @@ async def _open_service(
             engine,
             synthesizer,
             Speaker(synthesizer),
-            ServiceOptions(max_sessions=settings.max_calls, tts=tts),
+            ServiceOptions(max_sessions=_max_sessions(settings, engine), tts=tts),
         )
         state.phase = "warming up"
         try:
@@ -152,6 +172,19 @@ async def _open_service(
                 f"the first reply took over {_WARM_UP_TIMEOUT_S:g} s"
             ) from exc
         yield service
+
+
+def _max_sessions(settings: Settings, engine: ReplyEngine) -> int:
+    if engine.description.engine != "local":
+        return settings.max_calls
+    slots = engine.load().max_slots
+    dialogues = dialogues_for(settings.max_calls, slots)
+    if dialogues < settings.max_calls:
+        logger.warning(
+            "fewer_calls",
+            extra=fields(calls=dialogues, wanted=settings.max_calls, slots=slots),
+        )
+    return dialogues
 
 
 async def _make_engine(

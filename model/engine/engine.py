@@ -36,6 +36,7 @@ from model.engine.stream import Delivery, TokenStream
 from model.engine.worker import Worker
 from model.errors import (
     ContextTooLong,
+    DeviceLost,
     EngineOverloaded,
     InvalidAudio,
     InvalidRequest,
@@ -131,6 +132,7 @@ class Engine:
         # forgets its stream drops the request.
         self._readers: dict[Sequence, weakref.ref[TokenStream]] = {}
         self._is_stopping = False
+        self._lost: DeviceLost | None = None
 
     # The asyncio side.
 
@@ -194,7 +196,7 @@ class Engine:
                 least as important.
             ContextTooLong: prompt and longest reply exceed the context.
             InvalidRequest: the prompt is not for this model.
-            SpeechUnavailable: the engine is not running.
+            SpeechUnavailable: the engine is not running; DeviceLost: and cannot again.
         """
         self._check_prompt(request.prompt, request.max_new_tokens)
         sequence = Sequence(next(self._numbers), request, perf_counter())
@@ -206,7 +208,7 @@ class Engine:
         )
         with self._wakeup:
             if not self.is_running:
-                raise SpeechUnavailable("the engine is not running")
+                raise self._lost or SpeechUnavailable("the engine is not running")
             self._check_room(request)
             self._readers[sequence] = weakref.ref(stream)
             self._arrivals.append(sequence)
@@ -228,18 +230,21 @@ class Engine:
         return {
             "weights_bytes": self._checkpoint.weights_bytes,
             "kv_bytes": self._cache.num_bytes,
+            "kv_used_bytes": self._worker.num_held * self._cache.position_bytes,
             "audio_bytes": self._runner.audio_bytes(),
         }
 
     def load(self) -> EngineLoad:
         """How full the engine is."""
-        num_running = self._worker.num_running
+        num_running, now_s = self._worker.num_running, perf_counter()
         return EngineLoad(
             num_active=num_running,
             num_waiting=max(0, len(self._readers) - num_running),
             max_slots=self._options.max_slots,
             max_waiting=self._options.max_waiting,
             num_sessions=sum(not session.closed for session in self._sessions),
+            busy_share=self._worker.load.busy_share(now_s),
+            step_ms=self._worker.load.step_ms(now_s),
         )
 
     def _check_prompt(self, prompt: Prompt, max_new_tokens: int) -> None:
@@ -288,13 +293,16 @@ class Engine:
             while self._wait_for_work():
                 self._deliver(self._take_news())
                 self._deliver(self._worker.step())
-        except Exception:  # the thread's end: nobody else would hear of it
-            # A fault of ours; the worker contains the model's. Nobody is left waiting.
+        except Exception as exc:  # the thread's end: nobody else would hear of it
+            # The device's fault, or ours; the worker contains the model's. Nobody is
+            # left waiting.
             logger.critical("engine_died", exc_info=True)
+            if isinstance(exc, DeviceLost):
+                self._lost = exc
         finally:
             with self._wakeup:
                 self._is_stopping = True
-            error = SpeechUnavailable("the engine has stopped")
+            error = self._lost or SpeechUnavailable("the engine has stopped")
             self._deliver([(known, Delivery(error=error)) for known in self._readers])
 
     def _wait_for_work(self) -> bool:

@@ -45,6 +45,9 @@ class EngineLoad:
     max_slots: int
     max_waiting: int
     num_sessions: int
+    # Of the last seconds, spent computing for callers; 0 where it is not measured.
+    busy_share: float = 0.0
+    step_ms: float = 0.0  # 95th percentile of those steps
 
     @property
     def is_full(self) -> bool:

@@ -62,6 +62,12 @@ class KvCache:
         """Memory set aside; on a CPU it is taken as it is written to."""
         return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
 
+    @property
+    def position_bytes(self) -> int:
+        """Keys and values of one position, in all layers."""
+        per_layer = 2 * self.num_kv_heads * self.head_dim * self.keys[0].itemsize
+        return per_layer * len(self.keys)
+
     def places(self, slots: Tensor, positions: Tensor) -> Tensor:
         """(N,) slots and positions -> (N * kv_heads,), where `write` is to write."""
         heads = torch.arange(self.num_kv_heads, device=slots.device)

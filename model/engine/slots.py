@@ -105,6 +105,11 @@ class SlotTable:
         self._touch(slot)
         return Placement(index, num_cached, source)
 
+    @property
+    def num_held(self) -> int:
+        """Positions of all slots that hold something to build on."""
+        return sum(len(slot.keys) for slot in self._slots)
+
     def commit(self, index: int, keys: NDArray[np.int64]) -> None:
         """The slot now holds these positions."""
         self._slots[index].keys = keys

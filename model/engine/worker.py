@@ -12,9 +12,11 @@ import logging
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias
 
-from model.engine.request import FinishReason, Timings, Usage
+from model.engine.faults import is_device_lost, make_room
+from model.engine.load_meter import LoadMeter
+from model.engine.request import FinishReason, Priority, Timings, Usage
 from model.engine.stream import Delivery
-from model.errors import EngineOverloaded, GenerationFailed
+from model.errors import DeviceLost, EngineOverloaded, GenerationFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Many
@@ -46,6 +48,7 @@ class Worker:
         self._runner = runner
         self._stop_ids = stop_ids
         self._max_step_audio_s = max_step_audio_s
+        self.load = LoadMeter()
 
     @property
     def has_work(self) -> bool:
@@ -56,6 +59,11 @@ class Worker:
     def num_running(self) -> int:
         """Sequences that have a slot."""
         return len(self._scheduler.running)
+
+    @property
+    def num_held(self) -> int:
+        """Positions that slots hold, of running sequences and of earlier ones."""
+        return self._scheduler.slots.num_held
 
     def admit(self, sequence: Sequence) -> list[Result]:
         """Put a request in line; someone less important may be refused for it."""
@@ -71,8 +79,19 @@ class Worker:
 
     def step(self) -> list[Result]:
         """Do one step of work and return what came of it."""
-        step = self._scheduler.next_step()
         now_s = perf_counter()
+        step = self._scheduler.next_step()
+        is_for_a_caller = any(
+            piece.sequence.request.priority == Priority.PHONE
+            for piece in (*step.decode, *step.prefill)
+        )
+        try:
+            return self._do(step, now_s)
+        finally:
+            if is_for_a_caller:
+                self.load.note_step(now_s, perf_counter())
+
+    def _do(self, step: Step, now_s: float) -> list[Result]:
         for sequence in self._scheduler.running:
             if sequence.started_at_s is None:
                 sequence.started_at_s = now_s
@@ -114,7 +133,7 @@ class Worker:
         try:
             self._runner.encode(list(clips.values()))
         except Exception as exc:  # noqa: BLE001 - a bulkhead between requests
-            _log_batch_failure("encode", len(wanting), exc)
+            _contain("encode", len(wanting), exc)
             for sequence, own in wanting.items():
                 failure = self._encode_alone(sequence, own)
                 if failure is not None:
@@ -132,6 +151,7 @@ class Worker:
                 if clip.vectors is None:
                     self._runner.encode([clip])
         except Exception as exc:  # noqa: BLE001 - a bulkhead between requests
+            _contain("encode", 1, exc)
             return self._fail(sequence, _failure("the audio could not be encoded", exc))
         return None
 
@@ -144,7 +164,7 @@ class Worker:
         try:
             outcomes = self._runner.run(decode, prefill)
         except Exception as exc:  # noqa: BLE001 - a bulkhead between requests
-            _log_batch_failure("step", len(pieces), exc)
+            _contain("step", len(pieces), exc)
             if len(pieces) == 1:
                 return [(pieces[0], _failure("the model failed", exc))]
             alone = [self._run([piece], []) for piece in decode]
@@ -210,12 +230,20 @@ def _failure(what: str, exc: Exception) -> GenerationFailed:
     return error
 
 
-def _log_batch_failure(what: str, num_rows: int, exc: Exception) -> None:
+def _contain(what: str, num_rows: int, exc: Exception) -> None:
+    """A bulkhead between requests; only a lost device goes through it.
+
+    Raises:
+        DeviceLost: nothing will ever work here again.
+    """
     logger.warning(
         "batch_failed",
         exc_info=exc,
         extra={"during": what, "num_rows": num_rows},
     )
+    if is_device_lost(exc):
+        raise DeviceLost(f"the device is lost: {exc}") from exc
+    make_room(exc)
 
 
 def _usage(sequence: Sequence) -> Usage:

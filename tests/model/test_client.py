@@ -538,6 +538,22 @@ class TestStatus:
                 assert not status.is_ready
                 assert url in status.detail
 
+    async def test_one_with_room_speaks_for_all(self) -> None:
+        async with (
+            serving(service=ServiceOptions(max_sessions=1)) as busy,
+            serving() as free,
+            opened(busy) as session,
+        ):
+            assert await hear(session)
+            async with RemoteSpeechService([busy, free]) as speech:
+                status = await speech.status()
+            assert status.has_room
+            assert status.max_sessions == 40
+            async with RemoteSpeechService([nobody_there(), busy]) as speech:
+                status = await speech.status()
+            assert status.is_ready
+            assert not status.has_room
+
     async def test_the_next_address_is_asked(self) -> None:
         async with (
             serving() as url,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
+from model.engine.interface import EngineLoad
 from model.engine.request import GenerationRequest
 from model.engine.scripted import ScriptedEngine, ScriptedOptions
 from model.engine.stream import TokenStream
@@ -42,6 +44,15 @@ OPTIONS = SessionOptions("call-1", "Be brief.", actions=("transfer", "hangup"))
 HI = TypedTurn("Hi")
 # No pause between sentences: then a piece lasts 10 ms for each of its characters.
 NO_PAUSE = SpeakerOptions(sentence_pause_ms=0, clause_pause_ms=0)
+
+
+class Busy(ScriptedEngine):
+    """Has so much of its time taken by callers."""
+
+    busy_share = 0.0
+
+    def load(self) -> EngineLoad:
+        return replace(super().load(), busy_share=self.busy_share)
 
 
 class Listening(ScriptedEngine):
@@ -141,6 +152,32 @@ async def test_the_first_sentence_is_spoken_while_the_rest_is_still_written() ->
     first_audio = next(i for i, e in enumerate(events) if isinstance(e, ReplyAudio))
     last_text = max(i for i, e in enumerate(events) if isinstance(e, ReplyText))
     assert first_audio < last_text
+
+
+async def test_calls_that_the_engine_has_no_time_for_are_refused_at_once() -> None:
+    engine, synthesizer, now_s = Busy(), ToneSynthesizer(), 0.0
+    async with engine, AsyncExitStack() as calls:
+        service = LocalSpeechService(
+            engine,
+            synthesizer,
+            Speaker(synthesizer),
+            ServiceOptions(max_sessions=40, max_busy_share=0.8),
+            clock=lambda: now_s,
+        )
+        for _ in range(4):
+            await calls.enter_async_context(service.open_session(OPTIONS))
+        assert service.max_sessions == 40  # nothing measured yet
+        engine.busy_share, now_s = 0.5, 15.0  # an eighth of its time for each
+        assert service.max_sessions == 6
+        assert (await service.status()).has_room
+        for _ in range(2):
+            await calls.enter_async_context(service.open_session(OPTIONS))
+        engine.busy_share, now_s = 0.9, 30.0  # slower than it looked
+        assert not (await service.status()).has_room
+        with pytest.raises(SpeechOverloaded):
+            await calls.enter_async_context(service.open_session(OPTIONS))
+        engine.busy_share, now_s = 0.1, 45.0
+        await calls.enter_async_context(service.open_session(OPTIONS))
 
 
 async def test_actions_are_taken_out_of_text_and_speech() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from model.errors import ModelLoadError
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
-from rest_api.engine_size import num_slots, slots_for
+from rest_api.engine_size import dialogues_for, num_slots, slots_for
 from tools.make_tiny_checkpoint import write_tiny_checkpoint
 
 GIB = 2**30
@@ -26,6 +26,15 @@ GIB = 2**30
 )
 def test_slots(max_calls: int, slot_bytes: int, budget_bytes: int, slots: int) -> None:
     assert num_slots(max_calls, slot_bytes, budget_bytes) == slots
+
+
+@pytest.mark.parametrize(
+    ("max_calls", "slots", "dialogues"), [(40, 44, 40), (40, 10, 6), (1, 1, 1)]
+)
+def test_no_more_dialogues_than_have_a_slot(
+    max_calls: int, slots: int, dialogues: int
+) -> None:
+    assert dialogues_for(max_calls, slots) == dialogues
 
 
 def test_no_room_for_one_names_the_setting() -> None:

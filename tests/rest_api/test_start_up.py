@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 import config
-from rest_api.start_up import choose_model, in_daemon_thread, tts_options
+from model.errors import DeviceLost
+from model.service import LocalSpeechService
+from rest_api.service_state import ServiceState
+from rest_api.start_up import (
+    choose_model,
+    in_daemon_thread,
+    keep_service,
+    tts_options,
+)
 
 TINY = {"ULTRAVOX_DATA_DIR": "/data"}
 
@@ -65,6 +74,32 @@ def test_the_voice_is_the_settings_voice() -> None:
         180,
         "es",
     )
+
+
+class _LosesTheDevice(AbstractAsyncContextManager[LocalSpeechService]):
+    """A service that does not open; counts how often it was tried."""
+
+    tries = 0
+
+    async def __aenter__(self) -> LocalSpeechService:
+        type(self).tries += 1
+        raise DeviceLost("CUDA error: an illegal memory access was encountered")
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+
+async def test_a_lost_device_ends_the_attempts_of_this_process(tmp_path: Path) -> None:
+    state = ServiceState()
+    async with asyncio.timeout(5):
+        await keep_service(
+            settings(data_dir=str(tmp_path)),
+            state,
+            lambda _: None,
+            lambda *_: _LosesTheDevice(),
+        )
+    assert _LosesTheDevice.tries == 1
+    assert (await state.health())["status"] == "unhealthy"
+    assert "device_lost" in state.phase
 
 
 async def test_work_in_a_thread_returns_or_raises() -> None:

@@ -15,6 +15,7 @@ from model.engine.engine import Engine, EngineOptions
 from model.engine.request import GenerationRequest, Priority
 from model.errors import (
     ContextTooLong,
+    DeviceLost,
     EngineOverloaded,
     GenerationFailed,
     InvalidAudio,
@@ -22,10 +23,13 @@ from model.errors import (
     SpeechUnavailable,
 )
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
+from model.ultravox.clip import AudioClip
 from tests.model.engine.prompts import TODAY, spoken_prompt, wave
 from tests.model.ultravox.parity_data import V0_4
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from model.engine.stream import TokenStream
     from model.ultravox.checkpoint import Checkpoint
     from model.ultravox.inputs import Prompt
@@ -229,6 +233,94 @@ async def test_readers_of_a_stopped_engine_are_told(checkpoint: Checkpoint) -> N
         await _read(stream)
     with pytest.raises(SpeechUnavailable, match="not running"):
         engine.submit(GenerationRequest(prompt))
+
+
+class _Breaks(AudioClip):
+    """A clip at which the device fails, for so many times."""
+
+    def __init__(self, error: Exception, times: int) -> None:
+        super().__init__(wave(9, 8_000))
+        self.error, self.times = error, times
+
+    @property
+    def wave(self) -> NDArray[np.float32]:
+        self.times -= 1
+        if self.times >= 0:
+            raise self.error
+        return super().wave
+
+
+def _breaking(engine: Engine, error: Exception, times: int) -> GenerationRequest:
+    dialogue = engine.new_dialogue("Be brief.", today=TODAY)
+    dialogue.append_user_clip(_Breaks(error, times))
+    return GenerationRequest(dialogue.prompt(), max_new_tokens=6, min_new_tokens=6)
+
+
+async def test_out_of_memory_costs_nobody_his_reply_when_there_is_room_after_it(
+    checkpoint: Checkpoint,
+) -> None:
+    async with Engine(checkpoint, _OPTIONS) as engine:
+        alone = [
+            await _read(
+                engine.submit(GenerationRequest(_prompt(engine, n), max_new_tokens=6))
+            )
+            for n in range(3)
+        ]
+        full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        streams = [engine.submit(_breaking(engine, full, times=1))]
+        streams += [
+            engine.submit(GenerationRequest(_prompt(engine, n), max_new_tokens=6))
+            for n in range(3)
+        ]
+        _, *others = await asyncio.gather(*(_read(stream) for stream in streams))
+        assert others == alone
+        assert len(streams[0].token_ids) == 6
+        # Twice is once too often, for that request only.
+        failing = engine.submit(_breaking(engine, full, times=2))
+        other = engine.submit(GenerationRequest(_prompt(engine, 1), max_new_tokens=6))
+        with pytest.raises(GenerationFailed, match="OutOfMemoryError"):
+            await _read(failing)
+        assert await _read(other) == alone[1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: device-side assert triggered"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+    ],
+)
+async def test_a_lost_device_ends_the_engine_and_everybody_is_told(
+    checkpoint: Checkpoint, error: Exception
+) -> None:
+    async with Engine(checkpoint, _OPTIONS) as engine:
+        speaking = engine.submit(
+            GenerationRequest(
+                _prompt(engine, 1), max_new_tokens=400, min_new_tokens=400
+            )
+        )
+        await anext(speaking)
+        failing = engine.submit(_breaking(engine, error, times=1))
+        for stream in (speaking, failing):
+            with pytest.raises(DeviceLost):
+                await _read(stream)
+        assert not engine.is_running
+        with pytest.raises(DeviceLost):
+            engine.submit(GenerationRequest(_prompt(engine, 2)))
+
+
+async def test_the_time_callers_take_is_measured(checkpoint: Checkpoint) -> None:
+    async with Engine(checkpoint, _OPTIONS) as engine:
+        rest = GenerationRequest(
+            _prompt(engine, 1), max_new_tokens=6, priority=Priority.REST
+        )
+        await _read(engine.submit(rest))
+        assert engine.load().busy_share == 0
+        call = GenerationRequest(_prompt(engine, 2), max_new_tokens=6)
+        await _read(engine.submit(call))
+        load = engine.load()
+    assert 0 < load.busy_share < 1
+    assert load.step_ms > 0
 
 
 async def test_a_fault_of_the_engines_own_leaves_nobody_waiting(
