@@ -87,9 +87,11 @@ async def test_no_file_descriptors_left(well: BotService) -> None:
     """New calls are refused at once; the one that is under way doesn't notice."""
     running = asyncio.create_task(heard(well, _SATISFIED))
     await asyncio.sleep(2.2)
-    before = resource.prlimit(well.pid, resource.RLIMIT_NOFILE)
-    room = _lowest_free(well.pid) + 1  # a connection fits in, its call does not
-    resource.prlimit(well.pid, resource.RLIMIT_NOFILE, (room, before[1]))
+    (phone_half,) = well.phone_halves()
+    before = resource.prlimit(phone_half.pid, resource.RLIMIT_NOFILE)
+    # a connection fits in, its call does not
+    room = _lowest_free(phone_half.pid) + 1
+    resource.prlimit(phone_half.pid, resource.RLIMIT_NOFILE, (room, before[1]))
     try:
         late = await asyncio.gather(*(heard(well, max_s=10.0) for _ in range(4)))
         # whichever come first may share what is left
@@ -99,7 +101,7 @@ async def test_no_file_descriptors_left(well: BotService) -> None:
         assert max(call.returned_s for call in refused) < 4
         assert (await running).status == "hangup"
     finally:
-        resource.prlimit(well.pid, resource.RLIMIT_NOFILE, before)
+        resource.prlimit(phone_half.pid, resource.RLIMIT_NOFILE, before)
 
 
 async def test_records_locked(well: BotService) -> None:

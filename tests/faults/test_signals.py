@@ -49,12 +49,17 @@ class Case:
     """Nobody hears nothing for longer."""
 
 
-# What is frozen shows by its silence only: a filler, the time-out of a reply, people.
+# What is frozen shows by its silence only.  A phone half is watched, and killed for
+# it; for a speech half there is a filler, the time-out of a reply, and people.
 CASES: Final = {
+    "supervisor": (
+        Case("supervisor", signal.SIGKILL, may_fail=True, longest_wait_s=4.0),
+        Case("supervisor", signal.SIGTERM, may_fail=True, longest_wait_s=6.0),
+        Case("supervisor", signal.SIGHUP, may_fail=False, longest_wait_s=4.0),
+    ),
     "phone": (
         Case("phone", signal.SIGKILL, may_fail=True, longest_wait_s=4.0),
-        Case("phone", signal.SIGTERM, may_fail=True, longest_wait_s=6.0),
-        Case("phone", signal.SIGHUP, may_fail=False, longest_wait_s=4.0),
+        Case("phone", signal.SIGSTOP, may_fail=True, longest_wait_s=8.0),
     ),
     "speech": (
         Case("speech", signal.SIGKILL, may_fail=True, longest_wait_s=6.0),
@@ -63,6 +68,7 @@ CASES: Final = {
         Case("speech", signal.SIGSTOP, may_fail=True, longest_wait_s=10.0),
     ),
 }
+_DEADLY: Final = (signal.SIGKILL, signal.SIGSTOP)
 
 
 @pytest.fixture
@@ -80,11 +86,17 @@ async def _call(service: BotService, stage: str) -> Heard:
 
 
 def _send(service: BotService, case: Case) -> None:
-    if case.process == "phone":
+    if case.process == "supervisor":
         os.kill(service.pid, case.signal)
-    else:
-        for process in service.speech_halves():
-            process.send_signal(case.signal)
+        return
+    is_phone = case.process == "phone"
+    for process in service.phone_halves() if is_phone else service.speech_halves():
+        process.send_signal(case.signal)
+
+
+def _loses_calls(case: Case) -> bool:
+    """The process that holds the calls can't say anything any more."""
+    return case.process != "speech" and case.signal in _DEADLY
 
 
 def _problems(case: Case, stage: str, call: Heard) -> list[str]:
@@ -97,7 +109,7 @@ def _problems(case: Case, stage: str, call: Heard) -> list[str]:
         found.append(f"ended with {call.status}")
     elif call.is_well_ended:
         found.append(f"nobody takes the caller of a call that ended {call.status}")
-    if case.process == "phone" and case.signal == signal.SIGKILL:
+    if _loses_calls(case):
         if call.status:
             found.append(f"a dead process has set {call.status}")
     elif call.record is None or call.record["ended_at"] is None:
@@ -124,8 +136,8 @@ async def _hurt(case: Case, folder: Path, model: FaultyModel) -> list[str]:
             for stage, call in zip(_STAGES, await asyncio.gather(*calls), strict=True)
             for problem in _problems(case, stage, call)
         ]
-        if case.signal == signal.SIGKILL and case.process == "phone":
-            found += await _records_after_a_kill(service, folder, settings)
+        if _loses_calls(case):
+            found += await _records_afterwards(service, case, folder, settings)
         if found:
             found.append(service.log()[-3000:])
         return found
@@ -133,20 +145,24 @@ async def _hurt(case: Case, folder: Path, model: FaultyModel) -> list[str]:
         await asyncio.to_thread(service.stop)
 
 
-async def _records_after_a_kill(
-    service: BotService, folder: Path, settings: dict[str, str]
+async def _records_afterwards(
+    service: BotService, case: Case, folder: Path, settings: dict[str, str]
 ) -> list[str]:
-    """The next start closes the calls that the killed process had."""
-    await asyncio.to_thread(service.kill)
-    again = BotService.start(folder, service.agi_port, settings)
-    try:
-        await asyncio.to_thread(again.wait_until_ready)
-        closed = again.events("calls_interrupted")
-    finally:
-        await asyncio.to_thread(again.stop)
+    """The next phone half closes the calls that the dead one had."""
+    if case.process == "phone":  # the supervisor has started it already
+        closed = [await service.logged("calls_interrupted", timeout_s=20)]
+        await service.becomes("ready")
+    else:
+        await asyncio.to_thread(service.kill)
+        again = BotService.start(folder, service.agi_port, settings)
+        try:
+            await asyncio.to_thread(again.wait_until_ready)
+            closed = again.events("calls_interrupted")
+        finally:
+            await asyncio.to_thread(again.stop)
     if [entry["calls"] for entry in closed] == [len(_STAGES)]:
         return []
-    return [f"after a kill, calls closed: {closed}"]
+    return [f"after a death, calls closed: {closed}"]
 
 
 @pytest.mark.parametrize("process", CASES)
