@@ -404,19 +404,8 @@ class TurnTaking:
         return self._trouble(reason, at_ms)
 
     def on_shutdown(self, at_ms: int) -> list[Action]:
-        """The service ends: the caller is told and goes to people; asked again, now."""
-        if self._is_finished:
-            return []
-        then = CallOutcome("failed", "shutdown", self._disposition)
-        if self._ending_since_ms is None:
-            self._is_hurried = True
-            return self._drop_speech() + self._say("transferring", at_ms, then=then)
-        if not self._is_hurried:  # the last words are being said
-            self._is_hurried = True
-            return []
-        if self._speech is not None and self._speech.then is not None:
-            then = self._speech.then
-        return [StopPlayback(), *self._finish(then)]
+        """The service ends: the caller goes to people, now."""
+        return self._end_at_once(CallOutcome("failed", "shutdown"))
 
     def on_operator_says(self, at_ms: int, text: str, heard_ms: int) -> list[Action]:
         """Somebody at the console has the bot say something; nothing: not now."""
@@ -437,25 +426,20 @@ class TurnTaking:
 
     def on_operator_hangs_up(self, at_ms: int) -> list[Action]:
         """Somebody at the console ends the call, without a word."""
-        if self._is_finished:
-            return []
-        return [
-            StopPlayback(),
-            *self._finish(CallOutcome("completed", "operator_hung_up")),
-        ]
+        return self._end_at_once(CallOutcome("completed", "operator_hung_up"))
 
     def on_machine_answered(self) -> list[Action]:
-        """Nobody is there to talk to: the conversation is over, without a word."""
-        if self._is_finished:
-            return []
-        outcome = CallOutcome("completed", MACHINE_ANSWERED)
-        return [StopPlayback(), *self._finish(outcome)]
+        """Nobody is there to talk to."""
+        return self._end_at_once(CallOutcome("completed", MACHINE_ANSWERED))
 
     # --- the moves ---
 
     @property
     def _is_ending(self) -> bool:
         return self._ending_since_ms is not None or self._is_finished
+
+    def _end_at_once(self, outcome: CallOutcome) -> list[Action]:
+        return [] if self._is_finished else [StopPlayback(), *self._finish(outcome)]
 
     def _new_speech(self, speech: _Speech) -> None:
         self._speech = speech

@@ -78,7 +78,7 @@ def test_answering_machines_get_a_message_with_the_leads_fields(tmp_path: Path) 
         '[dispositions]\nmessage_left = "AM"\n'
     )
     campaign = load_campaigns(tmp_path)["default"]
-    filled = campaign.for_lead(Lead({"first_name": "Ana"}))
+    filled = campaign.for_lead(Lead(values={"first_name": "Ana"}))
     assert filled.answering.message == "Hi Ana."
     assert filled.answering.machine == "leave_message"
     assert campaign.for_lead(NO_LEAD).answering.message == "Hi there."
@@ -108,7 +108,7 @@ def test_what_is_left_out_comes_in_the_campaigns_language(tmp_path: Path) -> Non
         'language = "es-mx"\n[phrases]\ngreeting = "Hola {first_name}"\n'
     )
     campaigns = load_campaigns(tmp_path)
-    ventas = campaigns["ventas"].for_lead(Lead({"first_name": "Ana"}))
+    ventas = campaigns["ventas"].for_lead(Lead(values={"first_name": "Ana"}))
     assert ventas.phrases.greeting == "Hola Ana"
     assert ventas.phrases.still_there == "¿Sigue usted ahí?"
     assert "español" in ventas.instructions
