@@ -116,6 +116,39 @@ class Settings(BaseSettings):
     max_context_tokens: int = Field(
         4096, ge=256, le=131_072, description="a dialogue's length in tokens"
     )
+    max_waiting: int = Field(
+        64, ge=1, le=10_000, description="requests that may wait for a free place"
+    )
+    max_step_tokens: int = Field(
+        512,
+        ge=64,
+        le=65_536,
+        description="prompt tokens read in one step; more: longer pauses of replies",
+    )
+    max_busy_share: float = Field(
+        0.85,
+        gt=0,
+        le=1,
+        description="share of the engine's time for callers; more calls are refused",
+    )
+    engine_threads: int = Field(
+        0, ge=0, le=256, description="CPU threads of the engine; 0: torch's choice"
+    )
+    cuda_graphs: Literal["auto", "on", "off"] = Field(
+        "auto", description="replayed decode steps; on: an error where impossible"
+    )
+    paged_attention: Literal["auto", "on", "off"] = Field(
+        "auto", description="one attention kernel a layer; on: an error if impossible"
+    )
+    engine_first_token_s: float = Field(
+        30.0, gt=0, le=600, description="openai: patience before the first token"
+    )
+    engine_token_s: float = Field(
+        10.0, gt=0, le=600, description="openai: patience between tokens"
+    )
+    engine_max_clips: int = Field(
+        8, ge=1, le=1000, description="openai: utterances sent with a request"
+    )
     max_new_tokens: int = Field(
         150, ge=1, le=4096, description="length limit of one spoken reply"
     )

@@ -147,6 +147,7 @@ class ServiceState:
                 "weights": status.weights if status.is_ready else None,
                 "device": status.device,
                 "version": status.version,
+                "decoding": self._decoding(),
                 "voice": status.voice,
                 "detail": _model_detail(status),
             },
@@ -155,6 +156,11 @@ class ServiceState:
             "last_error": self._last_error(),
             "telephony": phones or None,
         }
+
+    def _decoding(self) -> str:
+        if self.service is None:
+            return ""
+        return self.service.engine.description.decoding
 
     def _queue(self) -> dict[str, Any] | None:
         if self.service is None:

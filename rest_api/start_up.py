@@ -161,7 +161,11 @@ async def _open_service(
             engine,
             synthesizer,
             Speaker(synthesizer),
-            ServiceOptions(max_sessions=_max_sessions(settings, engine), tts=tts),
+            ServiceOptions(
+                max_sessions=_max_sessions(settings, engine),
+                max_busy_share=settings.max_busy_share,
+                tts=tts,
+            ),
         )
         state.phase = "warming up"
         try:
@@ -204,19 +208,33 @@ async def _make_engine(
                 urls=tuple(comma_list(settings.engine_url)),
                 api_key=settings.engine_api_key.get_secret_value(),
                 model=settings.model,
+                max_requests=settings.max_calls + settings.max_waiting,
+                max_clips=settings.engine_max_clips,
+                first_token_timeout_s=settings.engine_first_token_s,
+                chunk_timeout_s=settings.engine_token_s,
             )
         )
     from model.engine.engine import Engine, EngineOptions
+    from model.engine.fast_paths import RunnerOptions
 
     state.phase = "looking for a model"
     checkpoint = await in_daemon_thread(lambda: _load(settings, state, make_tiny))
     max_context_tokens = settings.max_context_tokens
     max_slots = slots_for(checkpoint, settings.max_calls, max_context_tokens)
     logger.info("engine_sized", extra=fields(slots=max_slots))
-    return Engine(
-        checkpoint,
-        EngineOptions(max_slots=max_slots, max_context_tokens=max_context_tokens),
+    options = EngineOptions(
+        max_slots=max_slots,
+        max_context_tokens=max_context_tokens,
+        max_waiting=settings.max_waiting,
+        max_step_tokens=max(settings.max_step_tokens, 2 * max_slots),
+        num_threads=settings.engine_threads or None,
+        runner=RunnerOptions(
+            paged_attention=settings.paged_attention,
+            fixed_decode=settings.cuda_graphs,
+        ),
     )
+    state.phase = "preparing the engine"
+    return await in_daemon_thread(lambda: Engine(checkpoint, options))
 
 
 def _load(

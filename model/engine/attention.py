@@ -24,10 +24,13 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from model.engine.paged_attention import PagedRows, attend
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from model.engine.kv_cache import KvCache
+    from model.engine.paged_attention import Kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,14 @@ class SharedPrefix:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class PagedStep:
+    """The kernel, and a step's rows as it wants them."""
+
+    kernel: Kernel
+    rows: PagedRows
+
+
 @dataclass(slots=True)
 class PackedBatch:
     """Where every packed token belongs; one per step, used by all layers."""
@@ -72,6 +83,8 @@ class PackedBatch:
     # Compute all decodes at once on a copy of their slots: for devices on which
     # issuing operations costs more than copying.
     gathers: bool = False
+    # One kernel for all rows, where the device has it.
+    paged: PagedStep | None = None
     # Masks are the same in all layers of one kind.
     _masks: dict[tuple[int, int | None], Tensor | None] = field(default_factory=dict)
     _gathered_slots: Tensor | None = None
@@ -93,6 +106,16 @@ class PackedBatch:
         """
         self.cache.write(layer, self.places, key, value)
         keys, values = self.cache.keys[layer], self.cache.values[layer]
+        if self.paged is not None:
+            return attend(
+                self.paged.kernel,
+                self.paged.rows,
+                query,
+                keys,
+                values,
+                scaling=scaling,
+                window=window,
+            )
         outputs, num_done = [], 0
         if self.gathers and self.decodes:
             outputs.append(self._decode_gathered(query, keys, values, scaling, window))

@@ -18,13 +18,14 @@ import logging
 import threading
 import weakref
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
 import torch
 
+from model.engine.fast_paths import RunnerOptions, rounded_context, wants_steps
 from model.engine.interface import EngineDescription, EngineLoad
 from model.engine.kv_cache import KvCache
 from model.engine.request import GenerationRequest, Session
@@ -77,6 +78,7 @@ class EngineOptions:
     num_threads: int | None = None
     # No utterance on a phone is longer; each 30 s are 188 tokens.
     max_clip_s: float = 300.0
+    runner: RunnerOptions = field(default_factory=RunnerOptions)
     # A stream that gets nothing for so long is given up.
     chunk_timeout_s: float = 30.0
     # A step cannot be interrupted; the longest are prefills on a CPU.
@@ -103,11 +105,14 @@ class Engine:
         self._cache = KvCache(
             checkpoint.network.text_config,
             num_slots=self._options.max_slots,
-            max_context_tokens=self._context_tokens,
+            max_context_tokens=rounded_context(
+                self._context_tokens, checkpoint.device.type
+            ),
             device=checkpoint.device,
             dtype=checkpoint.dtype,
+            has_spare=wants_steps(self._options.runner, checkpoint.device.type),
         )
-        self._runner = Runner(checkpoint, self._cache)
+        self._runner = Runner(checkpoint, self._cache, self._options.runner)
         scheduler = Scheduler(
             SlotTable(self._options.max_slots),
             max_slots=self._options.max_slots,
@@ -148,6 +153,7 @@ class Engine:
             num_parameters=self._checkpoint.num_parameters,
             context_tokens=self._context_tokens,
             turn_end=self._checkpoint.config.turn_end,
+            decoding=f"{self._runner.decoding}, attention {self._runner.attention}",
         )
 
     @property

@@ -33,6 +33,7 @@ class EngineDescription:
     dtype: str
     num_parameters: int
     context_tokens: int
+    decoding: str = ""  # which of the fast paths its steps take
     turn_end: TurnEndBounds | None = None  # None: not calibrated
 
 

@@ -34,7 +34,10 @@ class KvCache:
         max_context_tokens: int,
         device: torch.device,
         dtype: torch.dtype,
+        has_spare: bool = False,
     ) -> None:
+        """`has_spare`: one slot more, `spare_slot`, where rows of no request decode."""
+        self.spare_slot = num_slots
         self.num_slots = num_slots
         self.max_context_tokens = max_context_tokens
         num_heads = int(text_config.num_attention_heads)
@@ -45,7 +48,12 @@ class KvCache:
             getattr(text_config, "head_dim", None)
             or text_config.hidden_size // num_heads
         )
-        shape = (num_slots, self.num_kv_heads, max_context_tokens, self.head_dim)
+        shape = (
+            num_slots + has_spare,
+            self.num_kv_heads,
+            max_context_tokens,
+            self.head_dim,
+        )
         num_layers = int(text_config.num_hidden_layers)
         try:
             self.keys = [_zeros(shape, device, dtype) for _ in range(num_layers)]

@@ -27,8 +27,6 @@ from model.errors import ModelLoadError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from model.engine.attention import PackedBatch
-
 logger = logging.getLogger(__name__)
 
 _ATTENTION_NAME = "ultravox_slots"
@@ -40,6 +38,23 @@ _TAKEN_OVER = "ultravox_forward"
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 
 
+class Attention(Protocol):
+    """Where the rows of a step meet the cache: `PackedBatch`, or a fixed batch."""
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        scaling: float,
+        window: int | None = None,
+    ) -> Tensor:
+        """query (N, Q, D), key and value (N, K, D) -> (N, Q, D)."""
+        ...
+
+
 class ForwardPass(Protocol):
     """What the runner needs of a language model."""
 
@@ -48,7 +63,7 @@ class ForwardPass(Protocol):
         ...
 
     def forward(
-        self, embeds: Tensor, positions: Tensor, batch: PackedBatch, rows: Tensor
+        self, embeds: Tensor, positions: Tensor, batch: Attention, rows: Tensor
     ) -> Tensor:
         """(N, E) and positions (N,) -> logits (R, V) of `rows` (R,)."""
         ...
@@ -93,7 +108,7 @@ class TransformersForward:
         return cast("Tensor", self._embed(ids))
 
     def forward(
-        self, embeds: Tensor, positions: Tensor, batch: PackedBatch, rows: Tensor
+        self, embeds: Tensor, positions: Tensor, batch: Attention, rows: Tensor
     ) -> Tensor:
         """(N, E) -> (R, V)."""
         output = self._model(
@@ -114,7 +129,7 @@ def _slot_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    packed_batch: PackedBatch | None = None,
+    packed_batch: Attention | None = None,
     **unused: Any,
 ) -> tuple[Tensor, None]:
     """transformers' (1, heads, N, D) -> (1, N, Q, D), by way of the packed batch."""
@@ -171,7 +186,7 @@ class LlamaForward:
         return F.embedding(ids, self._embeddings)
 
     def forward(
-        self, embeds: Tensor, positions: Tensor, batch: PackedBatch, rows: Tensor
+        self, embeds: Tensor, positions: Tensor, batch: Attention, rows: Tensor
     ) -> Tensor:
         """(N, E) -> (R, V)."""
         x = embeds

@@ -19,9 +19,17 @@ from weakref import WeakSet
 import numpy as np
 import torch
 
-from model.engine.attention import DecodeRun, PackedBatch, PrefillRun, SharedPrefix
+from model.engine.attention import (
+    DecodeRun,
+    PackedBatch,
+    PagedStep,
+    PrefillRun,
+    SharedPrefix,
+)
+from model.engine.fast_paths import RunnerOptions, choose_kernel, make_steps
 from model.engine.language_model import build_forward
 from model.engine.linear import speed_up_linears
+from model.engine.paged_attention import PagedRows
 from model.engine.sampling import Choice, choose_tokens
 from model.engine.shared_prefix import SharingFinder
 
@@ -58,7 +66,10 @@ class Outcome:
 class Runner:
     """Runs the model over a step's pieces.  Used by one thread only."""
 
-    def __init__(self, checkpoint: Checkpoint, cache: KvCache) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, cache: KvCache, options: RunnerOptions
+    ) -> None:
+        """Raises ModelLoadError: the backbone cannot be served, or not as wanted."""
         self._checkpoint = checkpoint
         self._cache = cache
         self._device = checkpoint.device
@@ -68,6 +79,11 @@ class Runner:
             speed_up_linears(checkpoint.network.multi_modal_projector)
         self._sharing = SharingFinder(_min_positions_saved(cache))
         self._stop_ids = torch.tensor(sorted(checkpoint.stop_ids), device=self._device)
+        num_heads = int(checkpoint.network.text_config.num_attention_heads)
+        self._kernel, self.attention = choose_kernel(options, num_heads, cache)
+        self._steps, self.decoding = make_steps(
+            options, self._forward, cache, self._kernel
+        )
         self._encoded: WeakSet[AudioClip] = WeakSet()
         self._encoded_lock = Lock()  # asked about from other threads
 
@@ -103,7 +119,11 @@ class Runner:
         )
         ids = [i for p in pieces for i in p.sequence.ids(p.start, p.stop)]
         wanted = _wanted_rows(pieces)
-        table = torch.from_numpy(np.stack([ids, positions, slots])).to(self._device)
+        packed = np.stack([ids, positions, slots])
+        if self._steps is not None and not prefill:
+            logits = self._steps.run(packed)
+            return self._outcomes(pieces, wanted, logits.float())
+        table = torch.from_numpy(packed).to(self._device)
         rows = torch.tensor(
             [row for row, _, _ in wanted], dtype=torch.long, device=self._device
         )
@@ -120,10 +140,20 @@ class Runner:
             decodes=runs,
             prefills=_prefill_runs(prefill, first_row=len(decode)),
             shared=shared,
+            paged=self._paged(pieces),
             gathers=self._device.type != "cpu" and len(runs) > _MAX_RUNS,
         )
         logits = self._forward.forward(embeds, table[1], batch, rows)
         return self._outcomes(pieces, wanted, logits.float())
+
+    def _paged(self, pieces: Many[Piece]) -> PagedStep | None:
+        if self._kernel is None:
+            return None
+        rows = [
+            (piece.sequence.slot or 0, piece.stop - piece.start, piece.stop)
+            for piece in pieces
+        ]
+        return PagedStep(self._kernel, PagedRows.of(rows, self._device))
 
     def _by_sharing(self, decode: Many[Piece]) -> tuple[list[Piece], int, int]:
         """Pieces that share instructions first, how many they are, and how long."""

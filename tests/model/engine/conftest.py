@@ -8,6 +8,7 @@ from typing import TypeAlias
 import pytest
 import torch
 
+from model.engine.fast_paths import RunnerOptions
 from model.engine.kv_cache import KvCache
 from model.engine.runner import Runner
 from model.engine.scheduler import Scheduler
@@ -31,7 +32,11 @@ def make_worker(checkpoint: Checkpoint) -> WorkerFactory:
     """Workers of any size, without threads or event loops."""
 
     def make(
-        *, slots: int = 4, step_tokens: int = 512, step_audio_s: float = 100.0
+        *,
+        slots: int = 4,
+        step_tokens: int = 512,
+        step_audio_s: float = 100.0,
+        options: RunnerOptions | None = None,
     ) -> Worker:
         cache = KvCache(
             checkpoint.network.text_config,
@@ -39,6 +44,7 @@ def make_worker(checkpoint: Checkpoint) -> WorkerFactory:
             max_context_tokens=512,
             device=checkpoint.device,
             dtype=checkpoint.dtype,
+            has_spare=options is not None,
         )
         scheduler = Scheduler(
             SlotTable(slots),
@@ -46,7 +52,7 @@ def make_worker(checkpoint: Checkpoint) -> WorkerFactory:
             max_waiting=64,
             max_step_tokens=step_tokens,
         )
-        runner = Runner(checkpoint, cache)
+        runner = Runner(checkpoint, cache, options or RunnerOptions())
         return Worker(scheduler, cache, runner, checkpoint.stop_ids, step_audio_s)
 
     return make

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -375,7 +375,7 @@ async def test_the_description_says_what_runs(checkpoint: Checkpoint) -> None:
 @pytest.mark.parametrize(
     "options", [{"max_slots": 0}, {"max_waiting": 0}, {"max_step_tokens": 16}]
 )
-def test_options_that_could_not_work_are_refused(options: dict[str, int]) -> None:
+def test_options_that_could_not_work_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must"):
         EngineOptions(**options)
 

@@ -93,7 +93,7 @@ def _spoken(
     return dialogue.prompt()
 
 
-def _mixed(checkpoint: Checkpoint) -> list[Prompt]:
+def mixed_prompts(checkpoint: Checkpoint) -> list[Prompt]:
     """Prompts of very different lengths, most with audio."""
     typed = Dialogue(checkpoint.chat, None, today=TODAY)
     typed.append_user_text("hello")
@@ -133,7 +133,7 @@ def test_the_references_greedy_replies(
 def test_tokens_do_not_depend_on_neighbours_or_on_how_prompts_are_cut(
     checkpoint: Checkpoint, make_worker: WorkerFactory, slots: int, step_tokens: int
 ) -> None:
-    prompts = _mixed(checkpoint)
+    prompts = mixed_prompts(checkpoint)
     expected = [_alone(make_worker, prompt) for prompt in prompts]
     assert len({tuple(tokens) for tokens in expected}) == len(prompts)
     desk = Desk(make_worker(slots=slots, step_tokens=step_tokens))
@@ -341,7 +341,7 @@ def test_a_clip_longer_than_a_steps_share_is_encoded_all_the_same(
 def test_a_step_that_fails_fails_only_the_request_at_fault(
     checkpoint: Checkpoint, make_worker: WorkerFactory
 ) -> None:
-    prompts = _mixed(checkpoint)
+    prompts = mixed_prompts(checkpoint)
     expected = [_alone(make_worker, prompt) for prompt in prompts]
     desk = Desk(make_worker(slots=8))
     sequences = [desk.submit(prompt) for prompt in prompts]
