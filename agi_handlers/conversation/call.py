@@ -167,6 +167,7 @@ class Call:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms: int | None = None
         self._finished = asyncio.Event()
+        self._has_begun = asyncio.Event()
         self._filler_ms = 0
         self._speech_started_s = 0.0
         self.num_turns = 0
@@ -186,8 +187,11 @@ class Call:
         self._zero_s = self._loop.time()
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                if await self._person_may_be_there():
+                if self._parts.screen is not None:
+                    await self._find_out_who_answered(self._parts.screen)
+                if not self._finished.is_set():
                     self._tasks.create_task(self._listen())
+                if not self._has_begun.is_set():
                     self._act(self._machine.on_answered(self._now_ms()))
                 await self._finished.wait()
                 await self._settle_the_rest()
@@ -203,24 +207,18 @@ class Call:
         assert self._outcome is not None
         return self._outcome
 
-    async def _person_may_be_there(self) -> bool:
-        """Whether to begin: a campaign may want to know first who answered."""
-        screen = self._parts.screen
-        if screen is None:
-            return True
+    async def _find_out_who_answered(self, screen: AnswerScreen) -> None:
+        """Until the bot may speak, or something else has been decided meanwhile."""
         screen.on_machine = lambda: self._act(self._machine.on_machine_answered())
         listening = self._tasks.create_task(screen.until_known())
-        finished = self._tasks.create_task(self._finished.wait())
-        await asyncio.wait({listening, finished}, return_when=asyncio.FIRST_COMPLETED)
-        finished.cancel()
-        if self._finished.is_set():
+        begun = self._tasks.create_task(self._has_begun.wait())
+        await asyncio.wait({listening, begun}, return_when=asyncio.FIRST_COMPLETED)
+        begun.cancel()
+        if not listening.done():
             listening.cancel()
             await asyncio.wait({listening})
-            return False
-        closed = listening.result()
-        if closed is not None:
+        elif (closed := listening.result()) is not None:
             self._act(self._machine.on_leg_closed(closed.reason, closed.detail))
-        return closed is None
 
     def shut_down(self) -> None:
         """The service ends: hand the caller over now."""
@@ -353,6 +351,8 @@ class Call:
         self, actions: Sequence[Action], speech_ended_s: float | None = None
     ) -> None:
         """Carry out what was decided, in order; never waits."""
+        if actions:
+            self._has_begun.set()
         for action in actions:
             match action:
                 case Think(turn, user):

@@ -404,8 +404,19 @@ class TurnTaking:
         return self._trouble(reason, at_ms)
 
     def on_shutdown(self, at_ms: int) -> list[Action]:
-        """The service ends: the caller goes to people, now."""
-        return self._end_at_once(CallOutcome("failed", "shutdown"))
+        """The service ends: the caller is told and goes to people; asked again, now."""
+        if self._is_finished:
+            return []
+        then = CallOutcome("failed", "shutdown", self._disposition)
+        if self._ending_since_ms is None:
+            self._is_hurried = True
+            return self._drop_speech() + self._say("transferring", at_ms, then=then)
+        if not self._is_hurried:  # the last words are being said
+            self._is_hurried = True
+            return []
+        if self._speech is not None and self._speech.then is not None:
+            then = self._speech.then
+        return self._end_at_once(then)
 
     def on_operator_says(self, at_ms: int, text: str, heard_ms: int) -> list[Action]:
         """Somebody at the console has the bot say something; nothing: not now."""
@@ -496,10 +507,9 @@ class TurnTaking:
         return [StopPlayback(), Settle(speech.turn, heard_ms)]
 
     def _drop_speech(self) -> list[Action]:
-        speech = self._speech
+        speech, self._speech = self._speech, None
         if speech is None:
             return []
-        self._speech = None
         stop: list[Action] = [StopPlayback()]
         return stop if speech.source == "prompt" else [*stop, Forget(speech.turn)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -85,6 +86,7 @@ def call(
     answerers: Sequence[Answerer] = (),
     weights: WeightsKind = "scripted",
     session: ScriptedSession | None = None,
+    shut_down_at_s: float | None = None,
     **answering: Any,
 ) -> Screened:
     campaign = Campaign.model_validate(
@@ -122,6 +124,8 @@ def call(
             notes=notes,
         )
         talk = Call(parts, TurnTaking())
+        if shut_down_at_s is not None:
+            asyncio.get_running_loop().call_later(shut_down_at_s, talk.shut_down)
         return await attend(talk, screen, leg, phone, campaign, session, notes)
 
     outcome = run_in_virtual_time(hold())
@@ -316,3 +320,10 @@ def test_who_hangs_up_while_listened_to_has_hung_up() -> None:
     done = call(Speaks(0.5, 3.0), HangsUp(2.0))
     assert done.outcome.status == "caller_hung_up"
     assert done.leg.played == []
+
+
+def test_a_shutdown_reaches_a_call_that_is_still_listened_to() -> None:
+    done = call(Speaks(0.5, 30.0), HangsUp(60.0), shut_down_at_s=2.0)
+    assert done.outcome.reason == "shutdown"
+    assert done.session.said == [done.campaign.phrases.transferring]
+    assert done.leg.played[0][0] == pytest.approx(2.0, abs=0.2)
