@@ -274,9 +274,11 @@ class EagiLeg:
         try:
             async with asyncio.TaskGroup() as tasks:
                 preparing = tasks.create_task(self._speech.prepare_pieces())
+                watching = tasks.create_task(self._watch_exec())
                 await self._speech.open()
                 await self._talk()
                 preparing.cancel()
+                watching.cancel()
         except* ChannelGone:
             pass  # the caller, or the relay: the outer dialogue knows
         except* TelephonyError as group:
@@ -285,6 +287,12 @@ class EagiLeg:
             self._keys.refuse_all()
         if not self._ending:
             await self._find_out(detail)
+
+    async def _watch_exec(self) -> None:
+        """A killed Asterisk leaves the shell, and the inner dialogue, in silence."""
+        assert self.exec_task is not None
+        await asyncio.wait((self.exec_task,))
+        raise ChannelGone("EXEC EAGI has ended")
 
     async def _talk(self) -> None:
         assert self._inner is not None

@@ -134,6 +134,25 @@ async def test_draining_refuses_new_calls_and_ends_running_ones_well(
     assert own_service.stop() == 0
 
 
+async def test_asterisk_killed_in_mid_call(
+    asterisk: Asterisk, own_service: BotService
+) -> None:
+    """The bot lets go of the call and serves the next one."""
+    own = Asterisk.start(asterisk.version, own_service.agi_port)
+    try:
+        num_sockets = own_service.num_sockets()
+        async with SipCall(own.sip_port, f"at*{own_service.agi_port}") as call:
+            await _is_talking(call)
+            await asyncio.to_thread(own.kill_and_restart)
+            ended = await own_service.logged("call_ended")
+            assert ended["status"] in ("caller_hung_up", "failed")
+        await own_service.is_clean(num_sockets)
+        async with SipCall(own.sip_port, f"at*{own_service.agi_port}") as call:
+            await _is_talking(call)
+    finally:
+        own.stop()
+
+
 async def test_full_house_sends_the_next_caller_to_people(
     asterisk_22: Asterisk, tmp_path: Path
 ) -> None:
