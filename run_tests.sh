@@ -54,15 +54,21 @@ prepare_tools() {
   mv "$STAMP.new" "$STAMP"
 }
 
-# Locally a test without its browser is skipped with the reason; the build server
-# starts from a bare system and has to show that the pages work.
-prepare_browser() {
-  if [ -z "${CI:-}" ] || { command -v chromium && command -v chromedriver; } >/dev/null
-  then return; fi
-  echo "run_tests.sh: installing chromium and chromium-driver with apt-get" >&2
+# Locally a test without its tool is skipped with the reason; the build server starts
+# from a bare system and has to show everything.
+readonly DEBIAN_PACKAGES=(chromium chromium-driver libfaketime logrotate)
+
+prepare_debian_packages() {
+  local package missing=()
+  if [ -z "${CI:-}" ]; then return; fi
+  for package in "${DEBIAN_PACKAGES[@]}"; do
+    dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+  done
+  if [ ${#missing[@]} -eq 0 ]; then return; fi
+  echo "run_tests.sh: installing ${missing[*]} with apt-get" >&2
   apt-get update -q
   DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-    chromium chromium-driver
+    "${missing[@]}"
 }
 
 failed=()
@@ -79,7 +85,7 @@ check() { # NAME COMMAND...
 }
 
 selection=()
-with_browser=true
+is_whole=true
 case ${1:-} in
   -h | --help)
     usage
@@ -87,14 +93,14 @@ case ${1:-} in
     ;;
   --fast)
     selection=(-m "not slow and not asterisk")
-    with_browser=false
+    is_whole=false
     shift
     ;;
 esac
 
 prepare_runtime
 prepare_tools
-if $with_browser; then prepare_browser; fi
+if $is_whole; then prepare_debian_packages; fi
 
 export PYTHONDONTWRITEBYTECODE=1
 check "ruff" .venv/bin/ruff check .
