@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import telemetry
-from model.engine.interface import ReplyEngine
+from model.engine.interface import EngineDescription, ReplyEngine
 from model.engine.load_meter import WINDOW_S, CallMeter, calls_served
 from model.errors import SpeechOverloaded
 from model.local_session import LocalSession
@@ -156,9 +156,17 @@ class LocalSpeechService:
             model=about.model_name,
             weights=_WEIGHTS.get(about.weights_kind, "remote"),
             device=about.device,
-            version=f"{about.engine} {about.weights_kind} {about.dtype}"
-            f" {about.num_parameters / 1e6:.1f}M",
+            version=_version(about),
             voice=self._synthesizer.status().version,
             max_sessions=self.max_sessions,
             num_sessions=self._num_sessions,
         )
+
+
+def _version(about: EngineDescription) -> str:
+    """What runs the model, which kind of weights, their format and number."""
+    parts = [about.engine]
+    parts += [part for part in (about.weights_kind, about.dtype) if part != "none"]
+    if about.num_parameters:
+        parts.append(f"{about.num_parameters / 1e6:.1f} M")
+    return ", ".join(parts)

@@ -96,6 +96,8 @@ _OPT_OUT_TIMEOUT_S = 4.0
 _CONFIRM_TIMEOUT_S = 1.0
 
 
+# Speech that began sooner after a key is the key's own tone, or was there before it.
+_KEY_TONE_S = 0.7
 SecretReason: TypeAlias = Literal["keys", "action", "operator"]
 
 
@@ -172,6 +174,7 @@ class Call:
         self._speech_started_s = 0.0
         self.num_turns = 0
         self.num_barge_ins = 0
+        self._last_key_s = 0.0
         self._secrets: set[SecretReason] = set()
         self.last_response_ms: int | None = None
         """From the end of the caller's words to the last reply's first sound."""
@@ -280,6 +283,7 @@ class Call:
                     self._act(machine.on_caller_paused(self._now_ms()))
                 case CallerKey(key):
                     logger.info("key_pressed", extra=fields(key="*"))
+                    self._last_key_s = self._loop.time()
                     if self._parts.keys_are_secret:
                         self._keep_secret("keys", is_secret=True)
                     self._parts.notes.happened(self._now_ms(), "key", "*")
@@ -334,6 +338,9 @@ class Call:
                 ):
                     ended_s = self._loop.time() - _seconds(ear.samples_heard - ended)
                     said = _utterance(started, ended, pcm16)
+                    began_s = ended_s - _seconds(ended - started)
+                    if began_s > self._last_key_s + _KEY_TONE_S:
+                        self._keep_secret("keys", is_secret=False)
                     self._act(machine.on_speech_ended(now_ms, said), ended_s)
                 case _:
                     assert_never(event)
@@ -356,8 +363,6 @@ class Call:
         for action in actions:
             match action:
                 case Think(turn, user):
-                    if isinstance(user, Utterance):
-                        self._keep_secret("keys", is_secret=False)
                     self._parts.notes.asked(turn, self._now_ms(), user)
                     self._start(turn, self._reply(turn, user), is_reply=True)
                 case Say(turn, phrase, value):

@@ -1,28 +1,62 @@
-// Requests to the service, with the key of this tab where one is needed.
+// Requests to the service. Where a key is needed it is asked for once and becomes a
+// cookie that no script can read; the session's token goes with whatever changes something.
 
-const STORE = "ultravox-api-key";
+let session = { name: "", token: "", may_see: true, may_act: false };
 let asking = null;
+const watchers = new Set();
 
 export class ApiError extends Error {}
 
-export async function request(path, query = {}) {
+export function whoAmI() {
+  return session;
+}
+
+// Calls back now and whenever somebody logs in or out.
+export function onSession(callback, signal) {
+  watchers.add(callback);
+  signal?.addEventListener("abort", () => watchers.delete(callback));
+  callback(session);
+}
+
+export async function refreshSession() {
+  became(await answerOf(await send("GET", "console/session")));
+}
+
+export async function logOut() {
+  became({ name: "", token: "", may_see: false, may_act: false });
+  await send("DELETE", "console/session");
+  await refreshSession();
+}
+
+export async function data(path, query = {}) {
   const wanted = Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined);
   const search = new URLSearchParams(wanted).toString();
   for (;;) {
-    const key = sessionStorage.getItem(STORE);
-    let answer;
-    try {
-      answer = await fetch(search ? `${path}?${search}` : path, { headers: key ? { "X-API-Key": key } : {}, cache: "no-store", credentials: "omit" });
-    } catch {
-      throw new ApiError("The service does not answer.");
-    }
-    if (answer.status !== 401) return answer;
-    await askForKey(key ? "This key was not accepted." : "");
+    const answer = await send("GET", search ? `${path}?${search}` : path);
+    if (answer.status !== 401) return answerOf(answer);
+    await logIn();
   }
 }
 
-export async function data(path, query) {
-  const answer = await request(path, query);
+export async function act(path, body = {}) {
+  for (;;) {
+    const answer = await send("POST", path, body);
+    if (answer.status !== 401) return answerOf(answer);
+    await logIn();
+  }
+}
+
+async function send(method, path, body, headers = {}) {
+  if (session.token && method !== "GET") headers = { "X-CSRF-Token": session.token, ...headers };
+  if (body !== undefined) headers = { "Content-Type": "application/json", ...headers };
+  try {
+    return await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store", credentials: "same-origin" });
+  } catch {
+    throw new ApiError("The service does not answer.");
+  }
+}
+
+async function answerOf(answer) {
   let body;
   try {
     body = await answer.json();
@@ -33,18 +67,42 @@ export async function data(path, query) {
   return body.data ?? body;
 }
 
-function askForKey(why) {
-  asking ??= new Promise((resolve) => {
+function became(found) {
+  session = found;
+  for (const watcher of watchers) watcher(session);
+}
+
+// Resolves once somebody is logged in; rejects when the dialog is dismissed.
+export function logIn() {
+  asking ??= new Promise((resolve, reject) => {
     const dialog = document.getElementById("key-dialog");
-    document.getElementById("key-problem").textContent = why;
+    const form = document.getElementById("key-form");
     const input = document.getElementById("key");
-    input.value = "";
-    dialog.addEventListener("close", () => {
-      if (input.value) sessionStorage.setItem(STORE, input.value.trim());
+    const why = document.getElementById("key-problem");
+    const done = new AbortController();
+    why.textContent = input.value = "";
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const key = input.value.trim();
       input.value = "";
+      try {
+        const answer = await send("POST", "console/session", undefined, { "X-API-Key": key });
+        if (answer.status === 401) throw new ApiError("This key was not accepted.");
+        became(await answerOf(answer));
+        dialog.close("in");
+      } catch (error) {
+        why.textContent = error.message;
+        input.focus();
+      }
+    }, { signal: done.signal });
+    document.getElementById("key-cancel").addEventListener("click", () => dialog.close(), { signal: done.signal });
+    dialog.addEventListener("close", () => {
+      done.abort();
       asking = null;
-      resolve();
+      if (dialog.returnValue === "in") resolve();
+      else reject(new ApiError("Not logged in."));
     }, { once: true });
+    dialog.returnValue = "";
     dialog.showModal();
   });
   return asking;

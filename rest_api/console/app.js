@@ -1,6 +1,6 @@
 // Which page is shown; each gets the main element and says how to stop it.
 
-import { data } from "./api.js";
+import { data, logIn, logOut, onSession, refreshSession } from "./api.js";
 import { call } from "./call.js";
 import { problem } from "./dom.js";
 import { figures } from "./figures.js";
@@ -54,6 +54,17 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the fragment belongs to the pages
   document.getElementById("main").focus();
 });
+function watchLogin() {
+  const button = document.getElementById("login");
+  onSession(({ name }) => {
+    button.textContent = name ? `Log out ${name}` : "Log in";
+    button.dataset.name = name;
+  });
+  button.addEventListener("click", () => (button.dataset.name ? logOut() : logIn().catch(() => {})));
+}
+
 window.addEventListener("hashchange", show);
+await refreshSession().catch(() => {}); // the page itself says what is wrong
+watchLogin();
 show();
 watchState();

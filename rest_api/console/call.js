@@ -1,8 +1,8 @@
 // One call: facts, recording, what was said in time, where each turn's time went.
 
 import { data } from "./api.js";
-import { card, h, length, milliseconds, moment, outcome } from "./dom.js";
-import { facts } from "./live.js";
+import { controls } from "./controls.js";
+import { card, facts, h, length, milliseconds, moment, outcome, wide } from "./dom.js";
 import { recording } from "./recording.js";
 import { waterfall } from "./charts.js";
 
@@ -13,6 +13,9 @@ const EVENTS = {
   key: (event) => (event.count > 1 ? `${event.count} keys were pressed` : "a key was pressed"),
   prompt: (event) => `recorded prompt: ${event.name.replaceAll("_", " ")}`,
   error: (event) => `fault ${event.name}: ${event.detail}`,
+  confirmed: (event) => `${event.name === "ok" ? "done" : "not done"}: ${event.detail}`,
+  recording: (event) => `recording ${event.name} (${event.detail})`,
+  operator: (event) => `operator ${event.detail.split(":")[0]}: ${event.name.replaceAll("_", " ")}${event.detail.includes(":") ? `, “${event.detail.split(":").slice(1).join(":").trim()}”` : ""}`,
   leg_closed: (event) => `line closed: ${event.name.replaceAll("_", " ")}${event.detail ? ` (${event.detail})` : ""}`,
 };
 
@@ -21,6 +24,7 @@ export async function call(page, { argument, signal }) {
   const player = found.has_recording ? await recording(found, signal).catch((error) => ({ element: h("p", { class: "bad" }, error.message), seek: null })) : null;
   page.append(
     h("div", { class: "top" }, h("h1", {}, "Call from ", found.caller || "an unknown number"), h("p", {}, outcome(found.status))),
+    ...(found.status === "running" ? [await steering(found, signal)] : []),
     card("Facts", facts({
       began: moment(found.started_at),
       length: length(found.duration_s) || "running",
@@ -32,8 +36,17 @@ export async function call(page, { argument, signal }) {
       turns: found.num_turns,
       interruptions: found.num_barge_ins,
       "audio leg": (found.leg || "–").replaceAll("_", " "),
-      model: found.model || "–",
-      voice: found.voice || "default",
+      disclosure: { heard: "greeting heard to its end", cut_short: "greeting cut short" }[found.disclosure] ?? "–",
+      ...(found.is_opt_out ? { consent: "wants no more calls" } : {}),
+      ...(found.callback ? { "call back": found.callback } : {}),
+      ...(found.notes ? { notes: found.notes } : {}),
+      ...(found.lead_id ? { lead: `${found.lead_id}${found.list_id ? ` of list ${found.list_id}` : ""}` } : {}),
+      ...(found.vicidial_call_id ? { "VICIdial call": found.vicidial_call_id, "VICIdial campaign": found.vicidial_campaign || "–" } : {}),
+      ...(found.in_group ? { "in-group": found.in_group } : {}),
+      ...(found.agent_user ? { line: found.agent_user } : {}),
+      persona: found.persona_version || "–",
+      model: [found.model || "–", found.model_version].filter(Boolean).join(", "),
+      voice: [found.voice || "default", found.voice_version].filter(Boolean).join(", "),
       extension: found.extension || "–",
       channel: found.channel,
       uniqueid: found.uniqueid,
@@ -44,6 +57,16 @@ export async function call(page, { argument, signal }) {
     card("Conversation", conversation(found, player?.seek)),
     card("Where each reply's time went", delays(found.turns)),
   );
+}
+
+// The call as it is now, when some phone half has it still.
+async function steering(found, signal) {
+  const { phones } = await data("live/calls");
+  const now = phones.flatMap((phone) => phone.calls).find((one) => one.call_id === found.call_id);
+  if (!now) return card("Controls", h("p", { class: "quiet" }, "No phone half has this call now."));
+  const steer = controls(found.call_id, signal);
+  steer.show(now);
+  return card("Controls", steer.element);
 }
 
 function conversation(found, seek) {
@@ -77,6 +100,7 @@ function together(events) {
   for (const event of events) {
     const last = shown.at(-1);
     if (event.kind === "key" && last?.kind === "key") last.count += 1;
+    else if (event.kind === "key" && last?.kind === "recording" && shown.at(-2)?.kind === "key") shown.at(-2).count += 1;
     else shown.push({ ...event, count: 1 });
   }
   return shown;
@@ -108,7 +132,7 @@ function delays(turns) {
     return milliseconds(turn[name]);
   };
   return h("div", {}, waterfall(timed),
-    h("details", {}, h("summary", {}, "The same in numbers"), h("div", { class: "scroll" }, h("table", {},
+    h("details", {}, h("summary", {}, "The same in numbers"), wide("Stages in numbers", h("table", {},
       h("thead", {}, h("tr", {}, columns.map(([, title]) => h("th", { scope: "col" }, title)))),
       h("tbody", {}, timed.map((turn) => h("tr", {}, columns.map(([name]) => h("td", {}, value(turn, name))))))))));
 }

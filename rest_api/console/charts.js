@@ -65,6 +65,33 @@ export function callsChart(buckets, bucketS) {
   return h("div", {}, chart(height, "Calls by outcome over time", ...axes(height, top, "", timeLabels(buckets, bucketS, middle)), ...bars), legend(kinds.map((kind) => [kind, OUTCOMES[kind]])));
 }
 
+// Interruptions per hundred turns and faulty calls per hundred, so that busy hours compare.
+export function countsChart(buckets, bucketS) {
+  const height = 160;
+  const kinds = [["barge-ins", "interruptions per 100 turns", (bucket) => [bucket.barge_ins, bucket.turns]], ["faults", "calls with a fault, per 100", (bucket) => [bucket.faults, Object.values(bucket.calls).reduce((a, b) => a + b, 0)]], ["opt-outs", "opt-outs per 100 calls", (bucket) => [bucket.opt_outs, Object.values(bucket.calls).reduce((a, b) => a + b, 0)]]];
+  const share = ([part, whole]) => (whole ? (100 * part) / whole : null);
+  const top = niceTop(Math.max(10, ...buckets.flatMap((bucket) => kinds.map(([, , of]) => share(of(bucket)) ?? 0))));
+  const step = (width() - LEFT - RIGHT) / buckets.length;
+  const x = (index) => LEFT + (index + 0.5) * step;
+  const lines = kinds.flatMap(([kind, name, of]) => line(buckets, kind, x, (value) => height - (value / top) * height, (bucket) => share(of(bucket)), (bucket, value) => `${name}: ${value.toFixed(1)} (${of(bucket)[0]} of ${of(bucket)[1]})`));
+  return h("div", {}, chart(height, "Interruptions, faults and opt-outs over time", ...axes(height, top, "", timeLabels(buckets, bucketS, x)), ...lines), legend(kinds.map(([kind, name]) => [kind, name])));
+}
+
+// A line through what is known, broken where nothing is, with a point for each value.
+function line(buckets, kind, x, y, valueOf, titleOf) {
+  const path = [];
+  const points = [];
+  let isBroken = true;
+  buckets.forEach((bucket, index) => {
+    const value = valueOf(bucket);
+    if (value === null || value === undefined) { isBroken = true; return; }
+    path.push(`${isBroken ? "M" : "L"}${x(index).toFixed(1)} ${y(value).toFixed(1)}`);
+    isBroken = false;
+    points.push(svg("circle", { class: `point ${kind}`, cx: x(index), cy: y(value), r: 3 }, svg("title", {}, `${new Date(bucket.at * 1000).toLocaleString()}: ${titleOf(bucket, value)}`)));
+  });
+  return [svg("path", { class: `stroke ${kind}`, d: path.join("") }), ...points];
+}
+
 export function delayChart(buckets, bucketS) {
   const height = 200;
   const kinds = ["p50", "p95", "p99"];
@@ -73,19 +100,7 @@ export function delayChart(buckets, bucketS) {
   const step = (width() - LEFT - RIGHT) / buckets.length;
   const x = (index) => LEFT + (index + 0.5) * step;
   const y = (value) => height - (value / top) * height;
-  const lines = kinds.flatMap((kind) => {
-    const path = [];
-    let isBroken = true;
-    const points = [];
-    buckets.forEach((bucket, index) => {
-      if (!bucket.response_ms) { isBroken = true; return; }
-      const value = bucket.response_ms[kind];
-      path.push(`${isBroken ? "M" : "L"}${x(index).toFixed(1)} ${y(value).toFixed(1)}`);
-      isBroken = false;
-      points.push(svg("circle", { class: `point ${kind}`, cx: x(index), cy: y(value), r: 3 }, svg("title", {}, `${new Date(bucket.at * 1000).toLocaleString()}: ${kind} ${value} ms of ${bucket.response_ms.count} replies`)));
-    });
-    return [svg("path", { class: `stroke ${kind}`, d: path.join("") }), ...points];
-  });
+  const lines = kinds.flatMap((kind) => line(buckets, kind, x, y, (bucket) => bucket.response_ms?.[kind], (bucket, value) => `${kind} ${value} ms of ${bucket.response_ms.count} replies`));
   return h("div", {}, chart(height, "Response delay over time", ...axes(height, top, " ms", timeLabels(buckets, bucketS, x)), ...lines), legend(kinds.map((kind) => [kind, { p50: "half of the replies faster (p50)", p95: "95 % faster (p95)", p99: "99 % faster (p99)" }[kind]])));
 }
 

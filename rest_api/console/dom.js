@@ -16,7 +16,7 @@ function fill(element, attributes, children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.append(...children.flat(2).filter((child) => child !== null && child !== undefined));
   return element;
 }
 
@@ -68,10 +68,19 @@ export function problem(error) {
   return h("section", { class: "card problem", role: "alert" }, h("h2", { class: "bad" }, "This cannot be shown now"), h("p", {}, error.message));
 }
 
+export function facts(values) {
+  return h("dl", {}, Object.entries(values).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value instanceof Node ? value : String(value)))));
+}
+
+// Wide content that scrolls sideways by itself, with keys as well.
+export function wide(name, content) {
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name }, content);
+}
+
 export function callTable(calls) {
   const heads = ["Began", "Caller", "Campaign", "Outcome", "Length", "Turns", "Disposition"];
   const cell = (name, content, kind = "") => h("td", { "data-name": name, class: kind }, content);
-  return h("div", { class: "scroll" }, h("table", { class: "cards" },
+  return wide("Calls", h("table", { class: "cards" },
     h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
     h("tbody", {}, calls.map((call) => h("tr", {},
       h("td", {}, h("a", { href: `#/call/${encodeURIComponent(call.call_id)}` }, moment(call.started_at))),

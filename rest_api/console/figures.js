@@ -1,8 +1,8 @@
 // Figures over time: calls by outcome, response delays.
 
 import { data } from "./api.js";
-import { callsChart, delayChart } from "./charts.js";
-import { OUTCOMES, card, h, milliseconds, tile } from "./dom.js";
+import { callsChart, countsChart, delayChart } from "./charts.js";
+import { OUTCOMES, card, h, milliseconds, tile, wide } from "./dom.js";
 
 const SPANS = { "24h": ["24 hours", 86400, 3600], "7d": ["7 days", 7 * 86400, 6 * 3600], "30d": ["30 days", 30 * 86400, 86400] };
 
@@ -28,6 +28,7 @@ export async function figures(page, { query }) {
     ...(found.num_calls ? [
       card("Calls by outcome", callsChart(found.buckets, found.bucket_s)),
       card("Response delay: end of the caller's speech to the first sound of the reply", found.response_ms ? delayChart(found.buckets, found.bucket_s) : h("p", { class: "quiet" }, "No reply was timed.")),
+      card("Interruptions and faults", countsChart(found.buckets, found.bucket_s)),
       card("The same in numbers", table(found.buckets)),
     ] : [card("Calls by outcome", h("p", { class: "quiet" }, found.note ?? "No calls in this time."))]),
   );
@@ -36,11 +37,12 @@ export async function figures(page, { query }) {
 function table(buckets) {
   const kinds = Object.keys(OUTCOMES).filter((kind) => buckets.some((bucket) => bucket.calls[kind]));
   const filled = buckets.filter((bucket) => Object.keys(bucket.calls).length).reverse();
-  return h("details", {}, h("summary", {}, `${filled.length} spans with calls`), h("div", { class: "scroll" }, h("table", {},
-    h("thead", {}, h("tr", {}, ["From", ...kinds.map((kind) => OUTCOMES[kind]), "p50", "p95", "p99"].map((head) => h("th", { scope: "col" }, head)))),
+  return h("details", {}, h("summary", {}, `${filled.length} spans with calls`), wide("Figures in numbers", h("table", {},
+    h("thead", {}, h("tr", {}, ["From", ...kinds.map((kind) => OUTCOMES[kind]), "turns", "interruptions", "faults", "opt-outs", "p50", "p95", "p99"].map((head) => h("th", { scope: "col" }, head)))),
     h("tbody", {}, filled.map((bucket) => h("tr", {},
       h("td", {}, new Date(bucket.at * 1000).toLocaleString()),
       kinds.map((kind) => h("td", {}, String(bucket.calls[kind] ?? 0))),
+      ["turns", "barge_ins", "faults", "opt_outs"].map((name) => h("td", {}, String(bucket[name]))),
       ["p50", "p95", "p99"].map((rank) => h("td", {}, milliseconds(bucket.response_ms?.[rank]))),
     ))))));
 }

@@ -4,7 +4,7 @@ import { data } from "./api.js";
 import { OUTCOMES, callTable, card, h, problem } from "./dom.js";
 
 const PAGE_CALLS = 50;
-const FIELDS = ["number", "campaign", "status", "text", "since", "until"];
+const FIELDS = ["number", "lead", "campaign", "status", "text", "since", "until"];
 
 export async function history(page, { query }) {
   const asked = Object.fromEntries(FIELDS.map((name) => [name, query.get(name) ?? ""]));
@@ -47,9 +47,10 @@ function filterForm(asked, campaigns) {
     options.map(([value, shown]) => h("option", { value, selected: value === asked[name] }, shown))));
   const form = h("form", { class: "filter", role: "search" },
     text("number", "Caller's number", { inputmode: "tel", placeholder: "whole, or last digits" }),
+    text("lead", "VICIdial lead", { inputmode: "numeric" }),
     choice("campaign", "Campaign", [["", "all"], ...campaigns.map((name) => [name, name])]),
     choice("status", "Outcome", [["", "all"], ...Object.entries(OUTCOMES)]),
-    text("text", "Words or id", { placeholder: "said by either; call id" }),
+    text("text", "Words or id", { placeholder: "said by either; deliv*; call id" }),
     text("since", "From", { type: "datetime-local" }),
     text("until", "Until", { type: "datetime-local" }),
     h("div", { class: "actions" }, h("button", {}, "Search"), h("button", { class: "plain", type: "reset" }, "Clear")),

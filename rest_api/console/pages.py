@@ -24,7 +24,7 @@ _MEDIA_TYPES: Final = {
     "style.css": "text/css",
     **dict.fromkeys(
         (
-            *("app.js", "api.js", "dom.js", "charts.js"),
+            *("app.js", "api.js", "dom.js", "charts.js", "controls.js", "listen.js"),
             *("live.js", "history.js", "call.js", "figures.js", "recording.js"),
         ),
         "text/javascript",

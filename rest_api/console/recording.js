@@ -1,6 +1,6 @@
-// A recording: both sides' waveform and a player. Fetched with the key, played from memory.
+// A recording: both sides' waveform and a player.
 
-import { ApiError, data, request } from "./api.js";
+import { data } from "./api.js";
 import { h, length, svg } from "./dom.js";
 
 const POINTS = 600;
@@ -9,7 +9,7 @@ const HEIGHT = 90;
 export async function recording(call, signal) {
   const path = `calls/${encodeURIComponent(call.call_id)}`;
   const shape = await data(`${path}/waveform`, { points: POINTS });
-  const audio = h("audio", { controls: true, preload: "auto" });
+  const audio = h("audio", { controls: true, preload: "metadata", src: `${path}/recording` });
   const head = svg("line", { class: "head", x1: 0, x2: 0, y1: 0, y2: HEIGHT });
   const wave = svg("svg", { class: "wave", viewBox: `0 0 ${POINTS} ${HEIGHT}`, preserveAspectRatio: "none", height: HEIGHT, tabindex: 0, role: "slider", "aria-label": "Position in the recording", "aria-valuemin": 0, "aria-valuemax": Math.round(shape.duration_s), "aria-valuenow": 0 },
     side(shape.caller, HEIGHT * 0.25, "by-caller"), side(shape.bot, HEIGHT * 0.75, "by-bot"), head);
@@ -39,18 +39,10 @@ export async function recording(call, signal) {
     event.preventDefault();
   });
   audio.addEventListener("timeupdate", show);
-
-  const answer = await request(`${path}/recording`);
-  if (!answer.ok) throw new ApiError(`The recording cannot be fetched: HTTP ${answer.status}`);
-  const address = URL.createObjectURL(await answer.blob());
-  audio.src = address;
-  signal.addEventListener("abort", () => {
-    audio.pause();
-    URL.revokeObjectURL(address);
-  });
+  signal.addEventListener("abort", () => audio.pause());
   return {
     element: h("div", {}, wave, audio, h("ul", { class: "legend" },
-      h("li", { class: "by-caller" }, "above: caller"), h("li", { class: "by-bot" }, "below: bot"), h("li", {}, h("a", { href: address, download: `${call.call_id}.wav` }, "Download")))),
+      h("li", { class: "by-caller" }, "above: caller"), h("li", { class: "by-bot" }, "below: bot"), h("li", {}, h("a", { href: `${path}/recording`, download: "" }, "Download")))),
     seek: (seconds) => {
       place(seconds);
       audio.play();
