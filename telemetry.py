@@ -214,6 +214,13 @@ ANSWERED_BY = Counter(
     ["who", "reason"],
 )
 BARGE_INS = Counter("voicebot_barge_ins_total", "Times a caller interrupted the bot")
+BARGE_INS_UNDONE = Counter(
+    "voicebot_barge_ins_undone_total",
+    "Times the bot went on with what it had stopped saying: a cough, a noise",
+)
+ECHOES = Counter(
+    "voicebot_echoes_total", "Times the bot's own echo was kept from interrupting it"
+)
 FRAMES_LATE = Counter(
     "voicebot_frames_late_total", "Audio frames sent more than 10 ms after their time"
 )

@@ -108,6 +108,7 @@ class Phrases(_Table):
     still_there: Text = ENGLISH.phrases["still_there"]
     say_again: Text = ENGLISH.phrases["say_again"]
     goodbye_no_input: Text = ENGLISH.phrases["goodbye_no_input"]
+    time_warning: Text = ENGLISH.phrases["time_warning"]
     time_limit: Text = ENGLISH.phrases["time_limit"]
     transferring: Text = ENGLISH.phrases["transferring"]
     opted_out: Text = ENGLISH.phrases["opted_out"]

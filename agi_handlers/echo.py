@@ -46,6 +46,7 @@ _CAMPAIGN = Campaign(
         still_there="still_there",
         say_again="beep",
         goodbye_no_input="goodbye",
+        time_warning="beep",
         time_limit="time_limit",
         transferring="transferring",
     ),

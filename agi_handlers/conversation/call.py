@@ -1,6 +1,6 @@
 """One conversation: carries out what turn-taking decides, and decides nothing itself.
 
-    leg.events() ─▶ ear ─▶ TurnTaking ─▶ actions ─▶ session.reply / leg.play / leg.stop
+    leg.events() ─▶ ear ─▶ TurnTaking ─▶ actions ─▶ session.reply / mouth / leg
 
 One TaskGroup a call: the listener, a timer, and for each thing the bot says a task that
 streams it and one that settles it.  The last action, `Finish`, ends the group.
@@ -31,8 +31,11 @@ from agi_handlers.audio_leg.leg import (
     LegClosed,
     PlaybackFinished,
 )
+from agi_handlers.conversation import reply_log
 from agi_handlers.conversation.answer_screen import AnswerScreen
 from agi_handlers.conversation.call_notes import CallNotes
+from agi_handlers.conversation.echo_gate import EchoGate
+from agi_handlers.conversation.mouth import BotMouth
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.turn_actions import (
     Action,
@@ -40,6 +43,8 @@ from agi_handlers.conversation.turn_actions import (
     ConfirmTransfer,
     Finish,
     Forget,
+    GoOn,
+    HoldPlayback,
     Listen,
     PhraseName,
     PlayPrompt,
@@ -54,7 +59,7 @@ from agi_handlers.conversation.turn_actions import (
 from agi_handlers.conversation.turn_taking import TurnTaking
 from agi_handlers.conversation.wishes import wish_in
 from agi_handlers.records.rows import TurnFate
-from model.audio.frames import RATE_HZ, SAMPLES_PER_MS
+from model.audio.frames import RATE_HZ, SAMPLE_BYTES, SAMPLES_PER_MS
 from model.audio.prompts import Prompt
 from model.errors import SpeechError, SpeechOverloaded, SpeechUnavailable
 from model.speech import (
@@ -78,11 +83,12 @@ from model.vad.events import (
     SpeechTooLong,
 )
 from model.vad.listener import CallerEar
+from model.vad.no_word import is_no_word
 from telemetry import (
     BARGE_IN_STOP,
     BARGE_INS,
+    BARGE_INS_UNDONE,
     ERRORS,
-    RESPONSE_DELAY,
     TURNS,
     fields,
 )
@@ -170,7 +176,8 @@ class Call:
         self._timer_at_ms: int | None = None
         self._finished = asyncio.Event()
         self._has_begun = asyncio.Event()
-        self._filler_ms = 0
+        self._mouth = BotMouth(parts.leg)
+        self._gate = EchoGate(parts.ear, self._mouth)
         self._speech_started_s = 0.0
         self.num_turns = 0
         self.num_barge_ins = 0
@@ -277,9 +284,10 @@ class Call:
             match event:
                 case CallerAudio(pcm16):
                     ear.bot_is_talking = machine.is_bot_talking
-                    self._hear(await self._parts.ears.hear(ear, pcm16))
+                    heard = await self._parts.ears.hear(ear, pcm16)
+                    self._hear(self._gate.let_through(heard))
                 case CallerPaused():
-                    self._hear(ear.force_end())
+                    self._hear(self._gate.let_through(ear.force_end()))
                     self._act(machine.on_caller_paused(self._now_ms()))
                 case CallerKey(key):
                     logger.info("key_pressed", extra=fields(key="*"))
@@ -289,11 +297,13 @@ class Call:
                     self._parts.notes.happened(self._now_ms(), "key", "*")
                     self._act(machine.on_key(self._now_ms(), key, self._heard_ms()))
                 case PlaybackFinished():
+                    self._mouth.finished()
                     self._act(machine.on_playback_finished(self._now_ms()))
                 case LegClosed(reason, detail):
-                    logger.info(
-                        "leg_closed", extra=fields(reason=reason, detail=detail)
-                    )
+                    if reason != "lost":  # that is the leg's to log
+                        logger.info(
+                            "leg_closed", extra=fields(reason=reason, detail=detail)
+                        )
                     self._parts.notes.happened(
                         self._now_ms(), "leg_closed", reason, detail
                     )
@@ -307,7 +317,7 @@ class Call:
         for event in events:
             now_ms = self._now_ms()
             match event:
-                case SpeechStarted(started_samples=started, decided_samples=decided):
+                case SpeechStarted(started_samples=started):
                     self._speech_started_s = self._loop.time() - _seconds(
                         ear.samples_heard - started
                     )
@@ -316,7 +326,7 @@ class Call:
                     if was_talking and any(
                         isinstance(a, StopPlayback) for a in actions
                     ):
-                        self._count_barge_in(_seconds(decided - started))
+                        self._count_barge_in()
                     self._act(actions)
                 case SpeechSuspectedEnd(
                     started_samples=started, ended_samples=ended, pcm16=pcm16
@@ -325,32 +335,48 @@ class Call:
                     # time to win by guessing
                     if self._parts.leg.is_full_duplex:
                         said = _utterance(started, ended, pcm16)
-                        self._act(machine.on_speech_suspected(now_ms, said))
+                        is_noise = self._is_noise(said)
+                        self._act(
+                            machine.on_speech_suspected(now_ms, said, is_noise=is_noise)
+                        )
                 case SpeechResumed():
-                    self._act(machine.on_speech_resumed(now_ms))
-                case (
-                    SpeechEnded(
-                        started_samples=started, ended_samples=ended, pcm16=pcm16
-                    )
-                    | SpeechTooLong(
-                        started_samples=started, ended_samples=ended, pcm16=pcm16
-                    )
+                    self._act(machine.on_speech_resumed(now_ms, self._heard_ms()))
+                case SpeechEnded(
+                    started_samples=started, ended_samples=ended, pcm16=pcm16
                 ):
                     ended_s = self._loop.time() - _seconds(ear.samples_heard - ended)
                     said = _utterance(started, ended, pcm16)
                     began_s = ended_s - _seconds(ended - started)
                     if began_s > self._last_key_s + _KEY_TONE_S:
                         self._keep_secret("keys", is_secret=False)
-                    self._act(machine.on_speech_ended(now_ms, said), ended_s)
+                    is_noise = self._is_noise(said)
+                    actions = machine.on_speech_ended(now_ms, said, is_noise=is_noise)
+                    self._act(actions, ended_s)
+                case SpeechTooLong(
+                    started_samples=started, ended_samples=ended, pcm16=pcm16
+                ):
+                    ended_s = self._loop.time() - _seconds(ear.samples_heard - ended)
+                    said = _utterance(started, ended, pcm16)
+                    self._act(machine.on_speech_too_long(now_ms, said), ended_s)
                 case _:
                     assert_never(event)
 
-    def _count_barge_in(self, decided_s: float) -> None:
+    def _is_noise(self, said: Utterance) -> bool:
+        """Whether what the bot was held for was nothing that is meant for it."""
+        if not self._mouth.is_held:
+            return False
+        spoken_ms = said.ended_ms - said.started_ms
+        return is_no_word(said.pcm16, spoken_ms, self._parts.ear.softer_db)
+
+    def _count_barge_in(self) -> None:
+        BARGE_IN_STOP.observe(self._loop.time() - self._speech_started_s)
+        self._note_barge_in()
+
+    def _note_barge_in(self) -> None:
         self.num_barge_ins += 1
         BARGE_INS.inc()
-        BARGE_IN_STOP.observe(self._loop.time() - self._speech_started_s)
         self._parts.notes.happened(self._now_ms(), "barge_in")
-        logger.info("barge_in", extra=fields(decided_ms=round(decided_s * 1000)))
+        logger.info("barge_in")
 
     # --- acting ---
 
@@ -394,8 +420,16 @@ class Call:
                     self._parts.notes.happened(self._now_ms(), "prompt", name)
                     self._play_prompt(self._parts.prompts[name], is_filler=is_filler)
                 case StopPlayback():
-                    self._parts.leg.stop()
-                    self._filler_ms = 0
+                    if self._mouth.is_held:  # it was meant for the bot
+                        self._note_barge_in()
+                    self._mouth.stop()
+                case HoldPlayback():
+                    self._mouth.hold()
+                    BARGE_IN_STOP.observe(self._loop.time() - self._speech_started_s)
+                case GoOn():
+                    self._parts.notes.happened(self._now_ms(), "went_on")
+                    BARGE_INS_UNDONE.inc()
+                    self._tasks.create_task(self._mouth.go_on())
                 case Listen():
                     self._parts.leg.listen()
                 case RecordOptOut():
@@ -454,14 +488,12 @@ class Call:
             speaking.fate.set_result(fate)
 
     def _play_prompt(self, prompt: Prompt, *, is_filler: bool) -> None:
-        leg = self._parts.leg
-        if is_filler:
-            self._filler_ms = len(prompt.pcm16) // 2 // SAMPLES_PER_MS
-
         async def play() -> None:
-            await leg.play(prompt.pcm16)
-            if not is_filler:
-                leg.end_of_speech()
+            if is_filler:
+                await self._mouth.play_filler(prompt.pcm16)
+            else:
+                await self._mouth.play(prompt.pcm16)
+                await self._mouth.end_of_speech()
 
         self._tasks.create_task(play())
 
@@ -559,7 +591,7 @@ class Call:
             )
 
     async def _on_reply_event(self, speaking: _Speaking, event: ReplyEvent) -> None:
-        machine, leg, turn = self._machine, self._parts.leg, speaking.turn
+        machine, turn = self._machine, speaking.turn
         match event:
             case TurnEnd():
                 self._hint_turn_over(event)
@@ -568,12 +600,15 @@ class Call:
             case ReplyAudio(pcm16=pcm16):
                 self._parts.notes.audio(event)
                 await speaking.released.wait()
-                if not speaking.has_audio and pcm16:
+                if not pcm16 or speaking.fate.done():  # stopped in this very moment
+                    return
+                if not speaking.has_audio:
                     speaking.has_audio = True
                     self._parts.notes.played(turn, self._now_ms())
                     self._note_first_audio(speaking)
-                    self._act(machine.on_reply_audio(self._now_ms(), turn))
-                await leg.play(pcm16)
+                duration_ms = len(pcm16) // SAMPLE_BYTES // SAMPLES_PER_MS
+                self._act(machine.on_reply_audio(self._now_ms(), turn, duration_ms))
+                await self._mouth.play(pcm16)
             case ReplyAction(name=name, argument=argument):
                 await speaking.released.wait()
                 speaking.action_names.append(name)
@@ -591,10 +626,10 @@ class Call:
             case ReplyDone():
                 await speaking.released.wait()
                 self._parts.notes.done(event)
-                if speaking.has_audio:
-                    leg.end_of_speech()
+                if speaking.has_audio and not speaking.fate.done():
+                    await self._mouth.end_of_speech()
                 if speaking.is_reply:
-                    self._note_done(speaking, event)
+                    reply_log.reply_done(turn, event)
                     self._keep_promise(speaking, event)
                 self._act(machine.on_reply_done(self._now_ms(), turn))
             case Transcript(text=text):
@@ -641,32 +676,9 @@ class Call:
         self._act(self._machine.on_caller_wish(self._now_ms(), wish, self._heard_ms()))
 
     def _note_first_audio(self, speaking: _Speaking) -> None:
-        if speaking.speech_ended_s is None:
-            return
-        delay_s = self._loop.time() - speaking.speech_ended_s
-        self.last_response_ms = round(delay_s * 1000)
-        RESPONSE_DELAY.observe(delay_s)
-        logger.info(
-            "reply_started",
-            extra=fields(turn=speaking.turn, response_delay_ms=round(delay_s * 1000)),
-        )
-
-    def _note_done(self, speaking: _Speaking, done: ReplyDone) -> None:
-        TURNS.labels(result="answered").inc()
-        timings, usage = done.timings, done.usage
-        logger.info(
-            "turn",
-            extra=fields(
-                turn=speaking.turn,
-                finish=done.finish_reason,
-                queue_ms=round(timings.queue_ms),
-                encode_ms=round(timings.encode_ms),
-                first_token_ms=round(timings.first_token_ms),
-                first_audio_ms=round(timings.first_audio_ms),
-                tokens=usage.completion_tokens,
-                audio_tokens=usage.audio_tokens,
-            ),
-        )
+        if speaking.speech_ended_s is not None:
+            delay_s = self._loop.time() - speaking.speech_ended_s
+            self.last_response_ms = reply_log.reply_started(speaking.turn, delay_s)
 
     # --- time ---
 
@@ -678,7 +690,7 @@ class Call:
 
     def _heard_ms(self) -> int:
         """How much of the current speech was heard, a filler before it not counted."""
-        return max(0, self._parts.leg.heard_ms() - self._filler_ms)
+        return self._mouth.heard_ms
 
     def _arm_timer(self) -> None:
         deadline_ms = self._machine.deadline_ms()

@@ -11,7 +11,7 @@ from model.speech import UserTurn
 PhraseName: TypeAlias = Literal[
     "greeting", "still_there", "say_again", "goodbye_no_input", "time_limit",
     "transferring", "opted_out", "nobody_free", "callback_noted", "callback_unclear",
-    "closed",
+    "closed", "time_warning",
 ]  # fmt: skip
 CallPhase: TypeAlias = Literal["listening", "hearing", "thinking", "speaking", "ending"]
 PromptName: TypeAlias = Literal["one_moment", "technical_trouble"]
@@ -35,6 +35,20 @@ class TurnTakingOptions:
     """Silence after the last key that ends a number; `#` ends it at once."""
     merge_below_ms: int = 500
     """Less of a reply than this was not heard as a reply."""
+    meant_after_ms: int = 600
+    """Speech over the bot that goes on for so long is meant for it; shorter sounds may
+    be a cough, and then the bot goes on with what it was saying."""
+    stall_filler_ms: int = 1_500
+    """Silence in the middle of a reply that the caller is told to wait in."""
+    stalled_timeout_ms: int = 6_000
+    """The same, when no more is to be hoped for."""
+    playback_slack_ms: int = 10_000
+    """Past the time that a speech takes, until its playback counts as stuck."""
+    max_talks_on: int = 2
+    """Utterances in a row that were cut for their length, until people must see to it:
+    a machine, a television, or somebody who needs more than a bot."""
+    time_warning_ms: int = 30_000
+    """Before the end of the longest call: the caller is told; 0: he isn't."""
     max_retries: int = 1
     is_closed: bool = False
     """Outside the campaign's hours: the caller is told so, and that is all."""
@@ -110,6 +124,16 @@ class StopPlayback:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldPlayback:
+    """Silence within a frame; what is left to say is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """It was nothing: say the rest of what was held."""
+
+
+@dataclass(frozen=True, slots=True)
 class Listen:
     """The bot has nothing to say: hear the caller."""
 
@@ -142,6 +166,8 @@ Action: TypeAlias = (
     | SayWords
     | PlayPrompt
     | StopPlayback
+    | HoldPlayback
+    | GoOn
     | Listen
     | RecordOptOut
     | ConfirmTransfer

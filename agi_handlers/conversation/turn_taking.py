@@ -16,16 +16,21 @@ either: what he said before and after becomes one turn (`_unanswered`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
-
+from agi_handlers.conversation.bot_speech import BotSpeech
+from agi_handlers.conversation.findings import Findings
+from agi_handlers.conversation.joined_speech import join
+from agi_handlers.conversation.key_pad import KeyPad
 from agi_handlers.conversation.outcome import MACHINE_ANSWERED, CallOutcome
+from agi_handlers.conversation.quiet_caller import QuietCaller
+from agi_handlers.conversation.talk_clock import TalkClock
 from agi_handlers.conversation.turn_actions import (
     Action,
     CallPhase,
     ConfirmTransfer,
     Finish,
     Forget,
+    GoOn,
+    HoldPlayback,
     Listen,
     PhraseName,
     PlayPrompt,
@@ -41,55 +46,26 @@ from agi_handlers.conversation.turn_actions import (
 from agi_handlers.conversation.wishes import Wish
 from model.speech import TypedTurn, UserTurn, Utterance
 
-_JOIN_SILENCE_MS = 200  # between two parts of one turn: a short pause, as it was
-_MAX_JOINED_S = 30  # one encoder window; a longer turn keeps its newest part
-_LAST_WORDS_MS = 15_000  # a goodbye that takes longer than this is stuck
-_MAX_NOTES = 10  # a talk has a few; a model that is stuck writes one in every reply
-
-
-@dataclass(slots=True)
-class _Speech:
-    """What the bot is about to say or saying."""
-
-    turn: int
-    source: Literal["reply", "phrase", "prompt"]
-    user: UserTurn | None = None
-    is_released: bool = True
-    released_ms: int = 0
-    has_audio: bool = False
-    is_protected: bool = False
-    is_complete: bool = False
-    has_filler: bool = False
-    num_retries: int = 0
-    then: CallOutcome | None = None
-    """The call ends with this once the speech was heard."""
-
 
 class TurnTaking:
     """The state of one conversation.  Times are milliseconds of one clock."""
 
     def __init__(self, options: TurnTakingOptions | None = None) -> None:
         self._options = options or TurnTakingOptions()
-        self._speech: _Speech | None = None
+        self._speech: BotSpeech | None = None
         self._turn = 0
-        self._answered_ms = 0
-        self._listening_since_ms: int | None = None
+        self._clock = TalkClock(self._options)
+        self._quiet_caller = QuietCaller(self._options)
         self._is_caller_speaking = False
         self._unanswered: Utterance | None = None
-        self._pending: Utterance | None = (
-            None  # said while the bot could not be stopped
-        )
-        self._num_reprompts = 0
-        self._keys = ""
-        self._last_key_ms = 0
-        self._disposition = ""
-        self._is_opt_out = False
-        self._callback = ""
-        self._notes: list[str] = []
-        self._updates: list[str] = []
+        self._pending: Utterance | None = None  # said while it could not be stopped
+        self._num_talks_on = 0
+        self._is_ignoring = False
+        """The sound the caller is making was found to be no words."""
+        self._keys = KeyPad(self._options.key_timeout_ms)
+        self._findings = Findings()
         self._to_say: tuple[PhraseName, str] | None = None
         """A phrase that follows what is being said, and its value."""
-        self._ending_since_ms: int | None = None
         self._is_finished = False
         self._is_hurried = False  # a shutdown has been asked for once
 
@@ -98,7 +74,8 @@ class TurnTaking:
     @property
     def is_bot_talking(self) -> bool:
         """True while the caller hears the bot: speech must be surer to count."""
-        return self._speech is not None and self._speech.has_audio
+        speech = self._speech
+        return speech is not None and speech.has_audio and not speech.is_held
 
     @property
     def is_finished(self) -> bool:
@@ -120,27 +97,20 @@ class TurnTaking:
         """When `on_tick` must be called next; None: nothing is being waited for."""
         if self._is_finished:
             return None
-        options, speech = self._options, self._speech
-        times = []
-        if self._ending_since_ms is None:
-            times.append(self._answered_ms + options.max_call_ms)
-        else:
-            times.append(self._ending_since_ms + _LAST_WORDS_MS)
-        if speech is not None and speech.is_released and not speech.has_audio:
-            if not speech.has_filler and speech.source == "reply":
-                times.append(speech.released_ms + options.filler_after_ms)
-            times.append(speech.released_ms + options.first_audio_timeout_ms)
-        if self._keys:
-            times.append(self._last_key_ms + options.key_timeout_ms)
-        elif self._listening_since_ms is not None and not self._is_caller_speaking:
-            times.append(self._listening_since_ms + options.no_input_ms)
-        return min(times)
+        speech = self._speech
+        times: list[int | None]
+        times = [self._clock.due_ms(), self._his_due_ms()]
+        if speech is not None:
+            times.append(self._playback_due_ms(speech))
+            if speech.awaits_audio:
+                times += speech.first_audio_due_ms(self._options)
+        return min(time_ms for time_ms in times if time_ms is not None)
 
     # --- what happens ---
 
     def on_answered(self, at_ms: int) -> list[Action]:
         """The caller is on the line."""
-        self._answered_ms = at_ms
+        self._clock.begin(at_ms)
         if self._options.is_closed:
             then = CallOutcome("completed", "outside_hours")
             return self._say("closed", at_ms, then=then)
@@ -151,7 +121,7 @@ class TurnTaking:
     def on_speech_started(self, at_ms: int, heard_ms: int) -> list[Action]:
         """The caller began to speak; `heard_ms` of the current speech were heard."""
         self._is_caller_speaking = True
-        self._num_reprompts = 0
+        self._quiet_caller.heard()
         speech = self._speech
         if speech is None:
             return []
@@ -161,31 +131,60 @@ class TurnTaking:
             return self._withdraw(speech)
         if speech.source == "reply" and heard_ms < self._options.merge_below_ms:
             return [StopPlayback(), *self._withdraw(speech)]
-        return self._interrupt(speech, heard_ms)
+        return self._hold(speech, at_ms, heard_ms)
 
-    def on_speech_suspected(self, at_ms: int, said: Utterance) -> list[Action]:
-        """The caller may have finished: compute the reply, silently."""
+    def on_speech_suspected(
+        self, at_ms: int, said: Utterance, *, is_noise: bool = False
+    ) -> list[Action]:
+        """The caller may have finished: compute the reply, silently.
+
+        is_noise: a cough, "mhm"; what was held for it goes on.
+        """
+        actions = self._judge_held(at_ms, is_noise=is_noise)
         if self._speech is not None or self._is_ending:
-            return []
-        return self._think(self._joined(said), at_ms, released=False)
+            return actions
+        return actions + self._think(self._joined(said), at_ms, released=False)
 
-    def on_speech_resumed(self, at_ms: int) -> list[Action]:
+    def on_speech_resumed(self, at_ms: int, heard_ms: int = 0) -> list[Action]:
         """The caller had not finished."""
         speech = self._speech
+        if speech is not None and self._is_ignoring:
+            self._is_ignoring = False
+            return self._hold(speech, at_ms, heard_ms)
         if speech is None or speech.is_released:
             return []
         self._speech = None
         return [Forget(speech.turn)]
 
-    def on_speech_ended(self, at_ms: int, said: Utterance) -> list[Action]:
+    def on_speech_too_long(self, at_ms: int, said: Utterance) -> list[Action]:
+        """The caller talks on and on, and was cut."""
+        self._num_talks_on += 1
+        if self._is_ending or self._num_talks_on <= self._options.max_talks_on:
+            return self._answer(at_ms, said)
+        return self._transfer("", "caller_talks_on", at_ms)
+
+    def on_speech_ended(
+        self, at_ms: int, said: Utterance, *, is_noise: bool = False
+    ) -> list[Action]:
         """The caller's turn is over."""
+        self._num_talks_on = 0
+        actions = self._judge_held(at_ms, is_noise=is_noise)
+        if self._is_ignoring:
+            self._is_caller_speaking = self._is_ignoring = False
+            if self._speech is None and not self._is_ending:
+                # the bot has finished meanwhile: now the caller may be waited for
+                self._quiet_caller.wait(at_ms)
+            return actions
+        return actions + self._answer(at_ms, said)
+
+    def _answer(self, at_ms: int, said: Utterance) -> list[Action]:
         self._is_caller_speaking = False
         if self._is_ending:
             return []
         speech = self._speech
         if speech is not None and speech.is_released:
             # it could not be interrupted: what was said is answered afterwards
-            self._pending = _join(self._pending, said)
+            self._pending = join(self._pending, said)
             return []
         whole = self._joined(said)
         self._unanswered = None
@@ -205,7 +204,7 @@ class TurnTaking:
         """The caller pressed a key."""
         if self._is_ending:
             return []
-        self._num_reprompts = 0
+        self._quiet_caller.heard()
         actions: list[Action] = []
         speech = self._speech
         if speech is not None and not speech.is_protected:
@@ -214,16 +213,15 @@ class TurnTaking:
                 if speech.has_audio
                 else self._withdraw(speech)
             )
-        if key == self._options.person_key and not self._keys:
+        if key == self._options.person_key and self._keys.is_empty:
             return actions + self._transfer("", "person_key", at_ms)
-        if key == self._options.opt_out_key and not self._keys:
+        if key == self._options.opt_out_key and self._keys.is_empty:
             return actions + self._opted_out(at_ms, "opt_out_key")
         if key == "#":
             return actions + self._flush_keys(at_ms)
-        self._keys += key
-        self._last_key_ms = at_ms
+        self._keys.press(at_ms, key)
         if self._speech is None:
-            self._listening_since_ms = at_ms
+            self._quiet_caller.wait(at_ms)
             actions.append(Listen())
         return actions
 
@@ -242,10 +240,13 @@ class TurnTaking:
             return actions + self._opted_out(at_ms, "opt_out_words")
         return actions + self._transfer("", "person_words", at_ms)
 
-    def on_reply_audio(self, at_ms: int, turn: int) -> list[Action]:
-        """The first audio of a speech has been queued for the caller."""
-        if self._speech is not None and self._speech.turn == turn:
-            self._speech.has_audio = True
+    def on_reply_audio(
+        self, at_ms: int, turn: int, duration_ms: int = 0
+    ) -> list[Action]:
+        """Audio of a speech, so long, is being queued for the caller."""
+        speech = self._speech
+        if speech is not None and speech.turn == turn:
+            speech.queue(at_ms, duration_ms)
         return []
 
     def on_reply_action(
@@ -267,18 +268,8 @@ class TurnTaking:
                 speech.then = speech.then or CallOutcome("completed", "opt_out")
                 speech.is_protected = True
                 return self._record_opt_out()
-            case "disposition":
-                self._disposition = argument[:6]
-            case "callback":
-                self._callback = argument
-            case "note":
-                if argument and len(self._notes) < _MAX_NOTES:
-                    self._notes.append(argument)
-            case "update":
-                if argument and len(self._updates) < _MAX_NOTES:
-                    self._updates.append(argument)
             case _:
-                return []
+                self._findings.write_down(name, argument)
         speech.is_protected = speech.is_protected or speech.then is not None
         return []
 
@@ -287,12 +278,12 @@ class TurnTaking:
 
         spoken_time: None: not understood, so he is asked again.
         """
-        if words != self._callback or self._is_finished:
+        if words != self._findings.callback or self._is_finished:
             return []
         if spoken_time is not None:
             self._to_say = ("callback_noted", spoken_time)
         elif self._speech is None or self._speech.then is None:
-            self._callback = ""
+            self._findings.callback = ""
             self._to_say = ("callback_unclear", "")
         return []
 
@@ -304,7 +295,7 @@ class TurnTaking:
         if speech.source == "phrase":
             if speech.has_audio:
                 return []  # promised already: he goes there and waits
-            self._ending_since_ms = None
+            self._clock.take_back_last_words()
             return self._drop_speech() + self._say("nobody_free", at_ms)
         speech.then, speech.is_protected = None, False
         self._to_say = ("nobody_free", "")
@@ -366,53 +357,40 @@ class TurnTaking:
         """Time has passed; see `deadline_ms`."""
         if self._is_finished:
             return []
-        options, speech = self._options, self._speech
-        if self._ending_since_ms is not None:
-            if at_ms >= self._ending_since_ms + _LAST_WORDS_MS:
-                then = speech.then if speech is not None else None
-                return [
-                    StopPlayback(),
-                    *self._finish(then or CallOutcome("failed", "last_words_stuck")),
-                ]
-        elif at_ms >= self._answered_ms + options.max_call_ms:
+        speech = self._speech
+        if self._clock.are_last_words_stuck(at_ms):
+            then = speech.then if speech is not None else None
+            then = then or CallOutcome("failed", "last_words_stuck")
+            return [StopPlayback(), *self._finish(then)]
+        if self._clock.is_over(at_ms):
             return self._time_limit(at_ms)
-        if speech is not None and speech.is_released and not speech.has_audio:
-            return self._await_audio(speech, at_ms)
-        if self._keys:
-            if at_ms >= self._last_key_ms + options.key_timeout_ms:
-                return self._flush_keys(at_ms)
-        elif (
-            self._listening_since_ms is not None
-            and not self._is_caller_speaking
-            and at_ms >= self._listening_since_ms + options.no_input_ms
-        ):
-            return self._no_input(at_ms)
-        return []
+        actions = self._warn_of_time(at_ms) if self._clock.take_warning(at_ms) else []
+        if not actions and speech is not None:
+            actions = self._mind_speech(speech, at_ms)
+        if not actions and (his_ms := self._his_due_ms()) and at_ms >= his_ms:
+            due_keys = not self._keys.is_empty
+            return self._flush_keys(at_ms) if due_keys else self._no_input(at_ms)
+        return actions
 
     def on_leg_closed(self, reason: str, detail: str) -> list[Action]:
         """The caller hung up, or the audio broke."""
         if self._is_finished:
             return []
         if reason == "caller_hung_up":
-            return self._finish(CallOutcome("caller_hung_up", "caller_hung_up"))
+            return self._finish(CallOutcome("caller_hung_up", reason))
         return self._finish(CallOutcome("failed", "audio_leg_lost"))
 
     def on_speech_half_lost(self, at_ms: int, reason: str) -> list[Action]:
         """The speech half is gone and stays gone: say so, hand the caller on."""
-        if self._is_finished or self._ending_since_ms is not None:
-            return []
-        return self._trouble(reason, at_ms)
+        return [] if self._is_ending else self._trouble(reason, at_ms)
 
     def on_shutdown(self, at_ms: int) -> list[Action]:
         """The service ends: the caller is told and goes to people; asked again, now."""
-        if self._is_finished:
-            return []
-        then = CallOutcome("failed", "shutdown", self._disposition)
-        if self._ending_since_ms is None:
-            self._is_hurried = True
+        was_hurried, self._is_hurried = self._is_hurried, True
+        then = CallOutcome("failed", "shutdown", self._findings.disposition)
+        if not self._is_ending:
             return self._drop_speech() + self._say("transferring", at_ms, then=then)
-        if not self._is_hurried:  # the last words are being said
-            self._is_hurried = True
+        if not was_hurried:  # the last words are being said
             return []
         if self._speech is not None and self._speech.then is not None:
             then = self._speech.then
@@ -423,12 +401,12 @@ class TurnTaking:
         speech = self._speech
         if self._is_ending or (speech is not None and speech.is_protected):
             return []
-        has_audio = speech is not None and speech.has_audio
-        actions = self._interrupt(speech, heard_ms) if speech and has_audio else (
-            self._drop_speech()
-        )  # fmt: skip
+        if speech is not None and speech.has_audio:
+            actions = self._interrupt(speech, heard_ms)
+        else:
+            actions = self._drop_speech()
         turn = self._next_turn()
-        self._new_speech(_Speech(turn, "phrase", released_ms=at_ms))
+        self._new_speech(BotSpeech(turn, "phrase", released_ms=at_ms))
         return [*actions, SayWords(turn, text)]
 
     def on_operator_transfers(self, at_ms: int, target: str) -> list[Action]:
@@ -447,14 +425,14 @@ class TurnTaking:
 
     @property
     def _is_ending(self) -> bool:
-        return self._ending_since_ms is not None or self._is_finished
+        return self._clock.is_ending or self._is_finished
 
     def _end_at_once(self, outcome: CallOutcome) -> list[Action]:
         return [] if self._is_finished else [StopPlayback(), *self._finish(outcome)]
 
-    def _new_speech(self, speech: _Speech) -> None:
+    def _new_speech(self, speech: BotSpeech) -> None:
         self._speech = speech
-        self._listening_since_ms = None
+        self._quiet_caller.wait_no_more()
 
     def _next_turn(self) -> int:
         self._turn += 1
@@ -463,7 +441,7 @@ class TurnTaking:
     def _think(self, user: UserTurn, at_ms: int, *, released: bool) -> list[Action]:
         turn = self._next_turn()
         self._new_speech(
-            _Speech(turn, "reply", user, is_released=released, released_ms=at_ms)
+            BotSpeech(turn, "reply", user, is_released=released, released_ms=at_ms)
         )
         return [Think(turn, user), *([Release(turn)] if released else [])]
 
@@ -478,7 +456,7 @@ class TurnTaking:
     ) -> list[Action]:
         turn = self._next_turn()
         self._new_speech(
-            _Speech(
+            BotSpeech(
                 turn,
                 "phrase",
                 released_ms=at_ms,
@@ -487,10 +465,10 @@ class TurnTaking:
             )
         )
         if then is not None:
-            self._ending_since_ms = at_ms
+            self._clock.begin_last_words(at_ms)
         return [Say(turn, phrase, value)]
 
-    def _withdraw(self, speech: _Speech) -> list[Action]:
+    def _withdraw(self, speech: BotSpeech) -> list[Action]:
         """The caller goes on: what he said so far is part of what he says now."""
         if isinstance(speech.user, Utterance):
             self._unanswered = speech.user
@@ -500,7 +478,43 @@ class TurnTaking:
         filler: list[Action] = [StopPlayback()] if speech.has_filler else []
         return [*filler, Forget(speech.turn)]
 
-    def _interrupt(self, speech: _Speech, heard_ms: int) -> list[Action]:
+    def _hold(self, speech: BotSpeech, at_ms: int, heard_ms: int) -> list[Action]:
+        """Silence at once; whether the speech is over for it, what follows shows."""
+        speech.hold(at_ms, heard_ms)
+        return [HoldPlayback()]
+
+    def _judge_held(self, at_ms: int, *, is_noise: bool) -> list[Action]:
+        speech = self._speech
+        if speech is None or not speech.is_held:
+            return []
+        if not is_noise:
+            return self._interrupt(speech, speech.heard_ms)
+        speech.go_on(at_ms)
+        self._is_ignoring = True
+        return [GoOn()]
+
+    def _playback_due_ms(self, speech: BotSpeech) -> int | None:
+        # the last words have a time limit of their own
+        return None if self._is_ending else speech.playback_due_ms(self._options)
+
+    def _mend_playback(self, speech: BotSpeech, at_ms: int) -> list[Action]:
+        if speech.is_held:
+            return self._interrupt(speech, speech.heard_ms)
+        if speech.is_complete:
+            return self._trouble("playback_stuck", at_ms)
+        if speech.has_stall_filler:
+            return self._trouble("reply_stalled", at_ms)
+        speech.has_stall_filler = True
+        return [PlayPrompt("one_moment", is_filler=True)]
+
+    def _warn_of_time(self, at_ms: int) -> list[Action]:
+        """Now, or as soon as the bot has said what it is saying."""
+        if self._speech is None and not self._is_caller_speaking:
+            return self._say("time_warning", at_ms)
+        self._to_say = self._to_say or ("time_warning", "")
+        return []
+
+    def _interrupt(self, speech: BotSpeech, heard_ms: int) -> list[Action]:
         self._speech = None
         if speech.source == "prompt":
             return [StopPlayback()]
@@ -518,42 +532,51 @@ class TurnTaking:
         if self._to_say is not None and not self._is_caller_speaking:
             (phrase, value), self._to_say = self._to_say, None
             return self._say(phrase, at_ms, value=value)
-        self._listening_since_ms = at_ms
+        self._quiet_caller.wait(at_ms)
         pending, self._pending = self._pending, None
         if pending is not None and not self._is_caller_speaking:
             return self._think(pending, at_ms, released=True)
         if pending is not None:
-            self._unanswered = _join(pending, self._unanswered)
+            self._unanswered = join(pending, self._unanswered)
         return [Listen()]
 
     def _joined(self, said: Utterance) -> Utterance:
-        return _join(self._unanswered, said)
+        return join(self._unanswered, said)
 
     def _flush_keys(self, at_ms: int) -> list[Action]:
-        keys, self._keys = self._keys, ""
+        keys = self._keys.take()
         if not keys:
             return []
         if self._speech is not None:
             return []  # protected words are being spoken; keys alone don't stop them
         return self._think(TypedTurn(" ".join(keys)), at_ms, released=True)
 
-    def _await_audio(self, speech: _Speech, at_ms: int) -> list[Action]:
+    def _his_due_ms(self) -> int | None:
+        """When the caller has been waited for long enough, for a key or a word."""
+        if not self._keys.is_empty:
+            return self._keys.due_ms()
+        return None if self._is_caller_speaking else self._quiet_caller.due_ms()
+
+    def _mind_speech(self, speech: BotSpeech, at_ms: int) -> list[Action]:
+        """Something in the place of what does not come, and people at last."""
         options = self._options
+        due_ms = self._playback_due_ms(speech)
+        if due_ms is not None and at_ms >= due_ms:
+            return self._mend_playback(speech, at_ms)
         waited_ms = at_ms - speech.released_ms
+        is_reply = speech.source == "reply"
+        if not speech.awaits_audio:
+            return []
         if waited_ms >= options.first_audio_timeout_ms:
-            if speech.source == "reply" and speech.num_retries < options.max_retries:
+            if is_reply and speech.num_retries < options.max_retries:
                 return self._retry(speech, at_ms)
             return self._trouble("no_reply_in_time", at_ms)
-        if (
-            speech.source == "reply"
-            and not speech.has_filler
-            and waited_ms >= options.filler_after_ms
-        ):
+        if is_reply and not speech.has_filler and waited_ms >= options.filler_after_ms:
             speech.has_filler = True
             return [PlayPrompt("one_moment", is_filler=True)]
         return []
 
-    def _retry(self, speech: _Speech, at_ms: int) -> list[Action]:
+    def _retry(self, speech: BotSpeech, at_ms: int) -> list[Action]:
         assert speech.user is not None
         actions: list[Action] = [Forget(speech.turn)]
         actions += self._think(speech.user, at_ms, released=speech.is_released)
@@ -566,7 +589,7 @@ class TurnTaking:
         return actions
 
     def _trouble(self, reason: str, at_ms: int) -> list[Action]:
-        if self._ending_since_ms is not None and self._speech is not None:
+        if self._clock.is_ending and self._speech is not None:
             then = self._speech.then
             if then is not None:  # only the last words failed: do what they announced
                 turn = self._speech.turn
@@ -574,27 +597,26 @@ class TurnTaking:
         actions = self._drop_speech()
         turn = self._next_turn()
         self._new_speech(
-            _Speech(
+            BotSpeech(
                 turn,
                 "prompt",
                 has_audio=True,
                 is_protected=True,
-                then=CallOutcome("failed", reason, self._disposition),
+                then=CallOutcome("failed", reason, self._findings.disposition),
             )
         )
-        self._ending_since_ms = at_ms
+        self._clock.begin_last_words(at_ms)
         return [*actions, PlayPrompt("technical_trouble")]
 
     def _transfer(self, target: str, reason: str, at_ms: int) -> list[Action]:
-        then = CallOutcome("transfer", reason, self._disposition, target)
+        then = CallOutcome("transfer", reason, self._findings.disposition, target)
         confirm: list[Action] = [ConfirmTransfer(target)]
         actions = confirm + self._drop_speech()
         return actions + self._say("transferring", at_ms, then=then)
 
     def _record_opt_out(self) -> list[Action]:
-        if self._is_opt_out:
+        if not self._findings.opt_out():
             return []
-        self._is_opt_out, self._disposition = True, "DNC"
         return [RecordOptOut()]
 
     def _opted_out(self, at_ms: int, reason: str) -> list[Action]:
@@ -604,14 +626,13 @@ class TurnTaking:
 
     def _time_limit(self, at_ms: int) -> list[Action]:
         status = "transfer" if self._options.time_limit_transfers else "completed"
-        then = CallOutcome(status, "time_limit", self._disposition)  # type: ignore[arg-type]
+        then = CallOutcome(status, "time_limit", self._findings.disposition)  # type: ignore[arg-type]
         return self._drop_speech() + self._say("time_limit", at_ms, then=then)
 
     def _no_input(self, at_ms: int) -> list[Action]:
-        if self._num_reprompts < self._options.max_reprompts:
-            self._num_reprompts += 1
+        if self._quiet_caller.ask_again():
             return self._say("still_there", at_ms)
-        then = CallOutcome("no_input", "no_input", self._disposition)
+        then = CallOutcome("no_input", "no_input", self._findings.disposition)
         return self._say("goodbye_no_input", at_ms, then=then)
 
     def _last(self, then: CallOutcome, at_ms: int) -> list[Action]:
@@ -622,33 +643,6 @@ class TurnTaking:
         return self._say(phrase, at_ms, value=value, then=then)
 
     def _finish(self, outcome: CallOutcome) -> list[Action]:
-        if self._disposition and not outcome.disposition:
-            outcome = replace(outcome, disposition=self._disposition)
-        outcome = replace(
-            outcome,
-            is_opt_out=self._is_opt_out,
-            callback=self._callback,
-            notes=tuple(self._notes),
-            updates=tuple(self._updates),
-        )
         self._is_finished = True
         self._speech = None
-        return [Finish(outcome)]
-
-
-def _join(first: Utterance | None, second: Utterance | None) -> Utterance:
-    """Two parts of one turn, with a short silence between."""
-    if first is None or second is None:
-        only = first or second
-        assert only is not None
-        return only
-    assert first.rate_hz == second.rate_hz
-    bytes_per_ms = 2 * second.rate_hz // 1000
-    joined = first.pcm16 + bytes(_JOIN_SILENCE_MS * bytes_per_ms) + second.pcm16
-    most = _MAX_JOINED_S * 1000 * bytes_per_ms
-    return Utterance(
-        joined[-most:] if len(joined) > most else joined,
-        second.rate_hz,
-        first.started_ms,
-        second.ended_ms,
-    )
+        return [Finish(self._findings.complete(outcome))]

@@ -25,6 +25,7 @@ ENGLISH: Final = Language(
         "still_there": "Are you still there?",
         "say_again": "Sorry, I did not get that. Could you say it again?",
         "goodbye_no_input": "I can't hear you, so I will hang up now. Goodbye.",
+        "time_warning": "We have half a minute left.",
         "time_limit": "I have to end here. I will pass you on to a person now.",
         "transferring": "One moment please, I am transferring you to a person.",
         "opted_out": "You will get no more calls from us. Goodbye.",

@@ -24,6 +24,7 @@ SPANISH: Final = Language(
         "still_there": "¿Sigue usted ahí?",
         "say_again": "Perdone, no le he entendido. ¿Puede repetirlo, por favor?",
         "goodbye_no_input": "No le oigo, así que voy a colgar. Hasta luego.",
+        "time_warning": "Nos queda medio minuto.",
         "time_limit": "Tengo que terminar aquí. Ahora le paso con una persona.",
         "transferring": "Un momento, por favor, le paso con una persona.",
         "opted_out": "No volverá a recibir llamadas nuestras. Hasta luego.",

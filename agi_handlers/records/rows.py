@@ -22,6 +22,7 @@ TurnFate: TypeAlias = Literal[
 EventKind: TypeAlias = Literal[
     "answered_by",  # who, name; why we think so, detail
     "barge_in",
+    "went_on",  # with what was held for a cough or a noise
     "action",  # the model asked for something
     "confirmed",  # something asked for was done, or could not be: name ok or failed
     "key",

@@ -34,6 +34,10 @@ class CallerLevel:
             self._usual_db - self._forgotten_db - self._options.open_drop_db
         )
 
+    def softer_db(self, loudest_db: float) -> float:
+        """How far this is below his usual level; 0 while that is not known."""
+        return 0.0 if self._usual_db is None else self._usual_db - loudest_db
+
     def hear(self, level_db: float) -> None:
         """One window of an utterance's speech."""
         self._levels_db.append(level_db)
@@ -49,6 +53,33 @@ class CallerLevel:
             loud = max(loud, (loud + self._usual_db - self._forgotten_db) / 2)
         self._usual_db = loud
         self._forgotten_db = 0.0
+
+
+class LineFloor:
+    """What is always on the line: hiss, hum, the voices of a full room."""
+
+    __slots__ = ("_floor_db", "_options")
+
+    # Steps of a tracked quantile: the quietest fifth of all windows.
+    _QUANTILE: Final = 0.2
+    _STEP_DB: Final = 0.5
+
+    def __init__(self, options: EndpointingOptions) -> None:
+        self._options = options
+        self._floor_db = -70.0
+
+    def hear(self, level_db: float) -> None:
+        """Every window, speech or not."""
+        if level_db > self._floor_db:
+            self._floor_db += self._STEP_DB * self._QUANTILE
+        else:
+            self._floor_db -= self._STEP_DB * (1 - self._QUANTILE)
+
+    def loud_from_db(self, loudest_db: float) -> float:
+        """How loud speech must be to be the caller's, given his loudest window."""
+        o = self._options
+        above = min(self._floor_db + o.above_floor_db, loudest_db - o.least_drop_db)
+        return max(above, loudest_db - o.loud_drop_db)
 
 
 class PauseHabit:
@@ -71,8 +102,11 @@ class PauseHabit:
         """A turn is over; old pauses matter less."""
         self._longest_ms *= self._options.pause_memory
 
-    def hangover_ms(self) -> float:
-        """How long to wait now."""
+    def hangover_ms(self, spoken_ms: float) -> float:
+        """How long to wait for more after so much speech."""
         o = self._options
         wait_ms = o.pause_stretch * self._longest_ms + o.pause_margin_ms
-        return min(max(wait_ms, o.min_hangover_ms), o.max_hangover_ms)
+        wait_ms = min(max(wait_ms, o.min_hangover_ms), o.max_hangover_ms)
+        if spoken_ms < o.short_speech_ms:
+            return max(wait_ms - o.short_speech_bonus_ms, o.suspect_ms)
+        return wait_ms

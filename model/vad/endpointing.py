@@ -27,7 +27,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from model.audio.frames import RATE_HZ, SAMPLES_PER_MS, samples_from_ms
-from model.vad.caller_habits import CallerLevel, PauseHabit
+from model.vad.caller_habits import CallerLevel, LineFloor, PauseHabit
 from model.vad.events import (
     SpeechEnded,
     SpeechEvent,
@@ -59,6 +59,7 @@ class Endpointing:
         self._window_samples = window_samples
         self._lag_samples = samples_from_ms(options.detector_lag_ms)
         self._level = CallerLevel(options)
+        self._floor = LineFloor(options)
         self._habit = PauseHabit(options)
         self._state = _State.QUIET
         self._now_samples = 0
@@ -80,6 +81,11 @@ class Endpointing:
         return self._state is not _State.QUIET
 
     @property
+    def softer_db(self) -> float:
+        """How far the utterance at hand is below the caller's usual level."""
+        return self._level.softer_db(self._loudest_db)
+
+    @property
     def needed_from_samples(self) -> int:
         """The oldest sample that an utterance, begun or still to begin, may keep."""
         if self.is_speech:
@@ -91,6 +97,7 @@ class Endpointing:
     def on_window(self, probability: float, level_db: float) -> list[SpeechEvent]:
         """The next window: is it speech, and how loud is it (dBFS)?"""
         self._now_samples += self._window_samples
+        self._floor.hear(level_db)
         if self._state is _State.QUIET:
             return self._listen_for_start(probability, level_db)
         if self._is_his_speech(probability, level_db):
@@ -166,7 +173,7 @@ class Endpointing:
             return False
         self._level.hear(level_db)
         self._loudest_db = max(self._loudest_db, level_db)
-        if level_db >= self._loudest_db - self._options.loud_drop_db:
+        if level_db >= self._floor.loud_from_db(self._loudest_db):
             self._last_loud_samples = self._now_samples
             return True
         soft_samples = self._now_samples - self._last_loud_samples
@@ -204,7 +211,8 @@ class Endpointing:
 
     def _hangover_ms(self) -> float:
         o = self._options
-        wait_ms = self._habit.hangover_ms()
+        spoken_samples = self._ended_samples - self._started_samples
+        wait_ms = self._habit.hangover_ms(spoken_samples / SAMPLES_PER_MS)
         probability = self._turn_over_probability
         if probability is None:
             return wait_ms

@@ -67,6 +67,16 @@ class CallerEar:
             events += self._judge(window, probability)
         return events
 
+    @property
+    def softer_db(self) -> float:
+        """How far the utterance at hand is below the caller's usual level."""
+        return self._endpointing.softer_db
+
+    def recently_heard(self, num_samples: int) -> bytes:
+        """The last of the caller's audio (pcm16), at most so much."""
+        whole = len(self._kept) - len(self._kept) % SAMPLE_BYTES
+        return bytes(self._kept[max(0, whole - num_samples * SAMPLE_BYTES) : whole])
+
     def force_end(self) -> list[SpeechEvent]:
         """The audio is over: end the utterance at hand. The ear may go on."""
         return self._with_audio(self._endpointing.force_end(self.samples_heard))

@@ -8,6 +8,7 @@ import { waterfall } from "./charts.js";
 
 const EVENTS = {
   barge_in: () => "the caller interrupted",
+  went_on: () => "the bot stopped for a noise and went on",
   wish: (event) => `the caller's words were taken for a wish: ${event.name.replaceAll("_", " ")}`,
   action: (event) => `the bot asked for: ${event.name}${event.detail ? ` (${event.detail})` : ""}`,
   key: (event) => (event.count > 1 ? `${event.count} keys were pressed` : "a key was pressed"),

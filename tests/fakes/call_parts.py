@@ -82,6 +82,8 @@ class ScriptedLeg:
     is_full_duplex: bool = True
     played: list[tuple[float, float]] = field(default_factory=list)
     """Start and end of every stretch of sound the caller heard, in seconds."""
+    taken: bytearray = field(default_factory=bytearray)
+    """All that it was given to play, heard or not."""
     _queued_ms: float = 0.0
     _heard_ms: float = 0.0
     _is_last: bool = False
@@ -144,6 +146,7 @@ class ScriptedLeg:
         self._is_sounding = False
 
     async def play(self, pcm16: bytes) -> None:
+        self.taken += pcm16
         self._queued_ms += len(pcm16) / BYTES_PER_MS
 
     def end_of_speech(self) -> None:

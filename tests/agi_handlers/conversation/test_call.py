@@ -199,10 +199,11 @@ def test_call_that_is_too_long_is_ended_with_a_word() -> None:
     assert "end" in done.session.said[-1]
 
 
-def test_caller_who_never_stops_is_still_heard_in_parts() -> None:
+def test_caller_who_never_stops_is_heard_in_parts_and_then_by_people() -> None:
     done = talk([Speaks(2.0, 100.0), HangsUp(100.0)])
     assert len(done.session.heard) >= 1
-    assert done.outcome.status == "caller_hung_up"
+    assert done.outcome.reason == "caller_talks_on"
+    assert done.outcome.status == "transfer"
 
 
 def test_broken_audio_leg_ends_with_people() -> None:

@@ -12,6 +12,8 @@ from agi_handlers.conversation.turn_actions import (
     ConfirmTransfer,
     Finish,
     Forget,
+    GoOn,
+    HoldPlayback,
     Listen,
     PlayPrompt,
     RecordOptOut,
@@ -92,10 +94,136 @@ def test_confirmed_utterance_that_differs_is_computed_anew() -> None:
 
 def test_barge_in_stops_the_bot_and_keeps_what_was_heard() -> None:
     machine = replying()
-    assert machine.on_speech_started(6700, 2000) == [StopPlayback(), Settle(2, 2000)]
+    assert machine.on_speech_started(6700, 2000) == [HoldPlayback()]
     assert not machine.is_bot_talking
     actions = machine.on_speech_ended(8000, said(6600, 7400))
-    assert actions == [Think(3, said(6600, 7400)), Release(3)]
+    assert actions == [
+        StopPlayback(),
+        Settle(2, 2000),
+        Think(3, said(6600, 7400)),
+        Release(3),
+    ]
+
+
+def test_speech_over_the_bot_that_goes_on_is_meant_for_it() -> None:
+    machine = replying()
+    machine.on_speech_started(6700, 2000)
+    assert machine.deadline_ms() == 6700 + TurnTakingOptions().meant_after_ms
+    assert machine.on_tick(7300) == [StopPlayback(), Settle(2, 2000)]
+    assert machine.on_speech_suspected(9000, said(6600, 8800))[0] == Think(
+        3, said(6600, 8800)
+    )
+
+
+def test_a_cough_over_the_bot_leaves_its_speech_whole() -> None:
+    machine = replying()
+    machine.on_speech_started(6700, 2000)
+    cough = said(6600, 6800)
+    assert machine.on_speech_suspected(7000, cough, is_noise=True) == [GoOn()]
+    assert machine.is_bot_talking
+    assert machine.on_speech_ended(7300, cough, is_noise=True) == []
+    machine.on_reply_done(7400, 2)
+    assert machine.on_playback_finished(9000) == [Settle(2, None), Listen()]
+
+
+def test_who_goes_on_after_a_cough_is_heard() -> None:
+    machine = replying()
+    machine.on_speech_started(6700, 2000)
+    machine.on_speech_suspected(7000, said(6600, 6800), is_noise=True)
+    assert machine.on_speech_resumed(7200, 2150) == [HoldPlayback()]
+    assert machine.on_speech_ended(9000, said(6600, 8500)) == [
+        StopPlayback(),
+        Settle(2, 2150),
+        Think(3, said(6600, 8500)),
+        Release(3),
+    ]
+
+
+def test_a_cough_whose_end_outlasts_the_bot_is_not_answered() -> None:
+    machine = replying()
+    machine.on_speech_started(6700, 2000)
+    machine.on_speech_suspected(7000, said(6600, 6800), is_noise=True)
+    machine.on_reply_done(7010, 2)
+    machine.on_playback_finished(7100)
+    assert machine.on_speech_ended(7300, said(6600, 6800), is_noise=True) == []
+    assert machine.deadline_ms() == 7300 + TurnTakingOptions().no_input_ms
+
+
+def test_a_key_while_the_bot_is_held_ends_its_speech_where_it_was() -> None:
+    machine = replying()
+    machine.on_speech_started(6700, 2000)
+    assert machine.on_key(6800, "5", 2000)[:2] == [StopPlayback(), Settle(2, 2000)]
+
+
+def test_a_reply_that_stalls_gets_a_filler_and_then_people() -> None:
+    options = TurnTakingOptions()
+    machine = replying(options)
+    machine.on_reply_audio(5000, 2, 1000)
+    first_ms = 6000 + options.stall_filler_ms
+    assert machine.deadline_ms() == first_ms
+    assert machine.on_tick(first_ms - 1) == []
+    assert machine.on_tick(first_ms) == [PlayPrompt("one_moment", is_filler=True)]
+    last_ms = 6000 + options.stalled_timeout_ms
+    assert machine.deadline_ms() == last_ms
+    assert machine.on_tick(last_ms) == [
+        StopPlayback(),
+        Forget(2),
+        PlayPrompt("technical_trouble"),
+    ]
+
+
+def test_a_reply_that_comes_again_after_a_stall_needs_no_people() -> None:
+    options = TurnTakingOptions()
+    machine = replying(options)
+    machine.on_reply_audio(5000, 2, 1000)
+    machine.on_tick(6000 + options.stall_filler_ms)
+    machine.on_reply_audio(9000, 2, 1000)
+    machine.on_reply_done(9000, 2)
+    assert machine.on_playback_finished(10_000) == [Settle(2, None), Listen()]
+
+
+def test_playback_that_never_ends_goes_to_people() -> None:
+    options = TurnTakingOptions()
+    machine = replying(options)
+    machine.on_reply_audio(5000, 2, 1000)
+    machine.on_reply_done(5000, 2)
+    stuck_ms = 6000 + options.playback_slack_ms
+    assert machine.deadline_ms() == stuck_ms
+    assert PlayPrompt("technical_trouble") in machine.on_tick(stuck_ms)
+
+
+def test_the_end_of_the_longest_call_is_announced_once() -> None:
+    machine = listening(TurnTakingOptions(max_call_ms=100_000, no_input_ms=200_000))
+    assert machine.deadline_ms() == 70_000
+    assert machine.on_tick(70_000) == [Say(2, "time_warning")]
+    machine.on_reply_audio(70_100, 2)
+    machine.on_reply_done(70_100, 2)
+    machine.on_playback_finished(72_000)
+    assert machine.deadline_ms() == 100_000
+
+
+def test_the_warning_waits_until_the_bot_has_finished() -> None:
+    machine = replying(TurnTakingOptions(max_call_ms=100_000))
+    machine.on_reply_audio(60_000, 2, 15_000)
+    machine.on_reply_done(60_000, 2)
+    assert machine.on_tick(70_000) == []
+    assert machine.on_playback_finished(75_000) == [
+        Settle(2, None),
+        Say(3, "time_warning"),
+    ]
+
+
+def test_a_caller_who_talks_on_and_on_goes_to_people() -> None:
+    machine = listening(TurnTakingOptions(max_talks_on=2))
+    for start_ms in (3000, 28_000):
+        machine.on_speech_started(start_ms, 0)
+        actions = machine.on_speech_too_long(
+            start_ms + 25_000, said(start_ms, start_ms + 25_000)
+        )
+        assert isinstance(actions[0], Think)
+    machine.on_speech_started(53_000, 0)
+    actions = machine.on_speech_too_long(78_000, said(53_000, 78_000))
+    assert actions[-1] == Say(4, "transferring")
 
 
 def test_speech_within_half_a_second_of_reply_makes_one_turn() -> None:

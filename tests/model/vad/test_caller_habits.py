@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from model.vad.caller_habits import CallerLevel, PauseHabit
+from model.vad.caller_habits import CallerLevel, LineFloor, PauseHabit
 from model.vad.options import EndpointingOptions
 
 OPTIONS = EndpointingOptions()
+LONG = 5000.0
 
 
 def say(level: CallerLevel, *levels_db: float) -> None:
@@ -63,22 +64,60 @@ def test_an_utterance_without_a_single_window_teaches_nothing() -> None:
 
 
 def test_the_first_wait_is_the_one_asked_for() -> None:
-    assert PauseHabit(OPTIONS).hangover_ms() == pytest.approx(OPTIONS.first_hangover_ms)
+    assert PauseHabit(OPTIONS).hangover_ms(LONG) == pytest.approx(
+        OPTIONS.first_hangover_ms
+    )
 
 
 def test_a_longer_pause_stretches_the_wait_and_a_shorter_one_leaves_it() -> None:
     habit = PauseHabit(OPTIONS)
     habit.paused(300)
-    longer = habit.hangover_ms()
+    longer = habit.hangover_ms(LONG)
     assert longer == pytest.approx(
         OPTIONS.pause_stretch * 300 + OPTIONS.pause_margin_ms
     )
     habit.paused(200)
-    assert habit.hangover_ms() == longer
+    assert habit.hangover_ms(LONG) == longer
 
 
 def test_silence_within_a_word_is_no_pause() -> None:
-    options = EndpointingOptions(first_hangover_ms=380)
+    options = EndpointingOptions(first_hangover_ms=430)
     habit = PauseHabit(options)
     habit.paused(options.min_pause_ms - 1)
-    assert habit.hangover_ms() == 380
+    assert habit.hangover_ms(LONG) == pytest.approx(430)
+
+
+def test_after_few_words_the_wait_is_shorter() -> None:
+    habit = PauseHabit(OPTIONS)
+    few = OPTIONS.short_speech_ms - 1
+    saved_ms = habit.hangover_ms(LONG) - habit.hangover_ms(few)
+    assert saved_ms == pytest.approx(OPTIONS.short_speech_bonus_ms)
+
+
+def test_no_bonus_makes_the_wait_shorter_than_the_suspicion() -> None:
+    options = EndpointingOptions(short_speech_bonus_ms=5000)
+    assert PauseHabit(options).hangover_ms(500.0) == options.suspect_ms
+
+
+def heard_line(*levels_db: float) -> LineFloor:
+    floor = LineFloor(OPTIONS)
+    for level_db in levels_db:
+        floor.hear(level_db)
+    return floor
+
+
+def test_on_a_quiet_line_only_the_callers_own_level_counts() -> None:
+    floor = heard_line(*[-70.0] * 300, *[-20.0] * 100)
+    assert floor.loud_from_db(-20.0) == -20.0 - OPTIONS.loud_drop_db
+
+
+def test_in_a_full_room_speech_must_stand_out() -> None:
+    floor = heard_line(*[-40.0] * 1000)
+    assert floor.loud_from_db(-20.0) == pytest.approx(
+        -40.0 + OPTIONS.above_floor_db, abs=1.0
+    )
+
+
+def test_a_room_as_loud_as_the_caller_leaves_him_some_room() -> None:
+    floor = heard_line(*[-22.0] * 1000)
+    assert floor.loud_from_db(-20.0) == -20.0 - OPTIONS.least_drop_db

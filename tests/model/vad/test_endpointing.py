@@ -149,7 +149,8 @@ def wait_ms(ear: Endpointing, timeline: str = WORDS) -> float:
 def test_a_new_caller_gets_the_first_hangover() -> None:
     options = EndpointingOptions()
     wait = wait_ms(endpointing(options))
-    assert options.first_hangover_ms <= wait < options.first_hangover_ms + WINDOW_MS
+    first = options.first_hangover_ms - options.short_speech_bonus_ms
+    assert first <= wait < first + WINDOW_MS
 
 
 def test_a_fluent_caller_waits_less_and_less_down_to_a_limit() -> None:
@@ -157,14 +158,14 @@ def test_a_fluent_caller_waits_less_and_less_down_to_a_limit() -> None:
     ear = endpointing(options)
     waits = [wait_ms(ear) for _ in range(30)]
     assert all(later <= earlier for earlier, later in pairwise(waits))
-    shortest = options.min_hangover_ms
+    shortest = options.min_hangover_ms - options.short_speech_bonus_ms
     assert shortest <= waits[-1] < shortest + WINDOW_MS < waits[0]
 
 
 def test_a_caller_who_pauses_gets_more_time_at_once() -> None:
     ear = endpointing(EndpointingOptions())
     fluent = wait_ms(ear)
-    assert wait_ms(ear, WORDS + silence(350) + WORDS) > fluent + 100
+    assert wait_ms(ear, WORDS + silence(320) + WORDS) > fluent + 100
 
 
 def test_no_habit_makes_anybody_wait_longer_than_the_limit() -> None:
