@@ -365,6 +365,26 @@ class Campaign(_Table):
         return "" if key == "default" else None
 
 
+def load_campaign(file: Path, language: str = "en-us") -> Campaign:
+    """One campaign, named as its file; `language` is its own unless it names one.
+
+    Raises:
+        CampaignsInvalid: with every mistake of the file.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        own = {"name": file.stem, "version": _version(text)}
+        return Campaign(**{"language": language, **tomllib.loads(text), **own})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise CampaignsInvalid([f"{file}: {exc}"]) from exc
+    except ValidationError as exc:
+        problems = []
+        for error in exc.errors():
+            where = ".".join(str(part) for part in error["loc"])
+            problems.append(f"{file}: {where}: {error['msg']}")
+        raise CampaignsInvalid(problems) from exc
+
+
 def load_campaigns(directory: Path, language: str = "en-us") -> Mapping[str, Campaign]:
     """Every campaign of a folder; `language` is that of those that name none.
 
@@ -382,16 +402,9 @@ def load_campaigns(directory: Path, language: str = "en-us") -> Mapping[str, Cam
             problems.append(f"{file}: a name of letters, digits, - and _ is wanted")
             continue
         try:
-            text = file.read_text(encoding="utf-8")
-            own = {"name": file.stem, "version": _version(text)}
-            table = {"language": language, **tomllib.loads(text), **own}
-            campaigns[file.stem] = Campaign(**table)
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-            problems.append(f"{file}: {exc}")
-        except ValidationError as exc:
-            for error in exc.errors():
-                where = ".".join(str(part) for part in error["loc"])
-                problems.append(f"{file}: {where}: {error['msg']}")
+            campaigns[file.stem] = load_campaign(file, language)
+        except CampaignsInvalid as exc:
+            problems += exc.problems
     if DEFAULT_CAMPAIGN not in campaigns and not problems:
         problems.append(f"{directory}: no {DEFAULT_CAMPAIGN}.toml in it")
     problems += _claimed_twice(directory, campaigns)

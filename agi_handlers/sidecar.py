@@ -25,6 +25,7 @@ from pathlib import Path
 
 import httpx
 
+from agi_handlers.supervision.freeze_watch import FreezeWatch, activity_of
 from model.client import tls_context
 from telemetry import fields
 
@@ -48,11 +49,12 @@ class SidecarOptions:
     steady_s: float = 60.0
     """Alive for so long, it counts as started well: the next pause is the first."""
     start_timeout_s: float = 120.0
-    """To open the port: importing torch from a cold disk takes half a minute."""
+    """Without an answer before it was ready once: importing torch from a cold disk
+    takes half a minute, and loading a model leaves few moments on a busy machine."""
     live_interval_s: float = 1.0
     live_timeout_s: float = 2.0
     max_missed: int = 5
-    """Unanswered polls in a row until it counts as hung."""
+    """Unanswered polls in a row until it counts as hung, once it was ready."""
     stop_grace_s: float = 10.0
     """From the request to end to SIGKILL."""
 
@@ -155,27 +157,42 @@ class Sidecar:
                 self._last_exit = _how(process.returncode)
 
     async def _watch(self, client: httpx.AsyncClient) -> None:
-        """Poll it; returns when it counts as hung."""
+        """Poll it; returns when it counts as hung.
+
+        Until it was ready once, silence is allowed for as long as a start: loading a
+        model on a busy machine leaves no time for answers.  Then only silence counts
+        that the machine does not explain, see `FreezeWatch`.
+        """
         options = self._options
-        deadline = time.monotonic() + options.start_timeout_s
-        num_missed: int | None = None  # None: it has not answered yet
+        process = self._process
+        assert process is not None
+        poll_s = options.live_interval_s + options.live_timeout_s
+        silence = FreezeWatch(options.max_missed * poll_s, poll_s)
+        heard_s = time.monotonic()
+        was_ready = False
         while True:
             try:
                 response = await client.get("/health/ready")
             except httpx.HTTPError:
                 self._ready.clear()
-                if num_missed is None:
-                    if time.monotonic() > deadline:
-                        break
-                else:
-                    num_missed += 1
-                    if num_missed >= options.max_missed:
-                        break
+                now_s = time.monotonic()
+                silence.tick(now_s, activity_of(process.pid))
+                if was_ready and silence.is_frozen:
+                    break
+                if not was_ready and now_s - heard_s > options.start_timeout_s:
+                    break
             else:
-                num_missed = 0
-                self._note_ready(response.status_code == httpx.codes.OK)
+                heard_s = time.monotonic()
+                silence.tick(heard_s, activity_of(process.pid))
+                silence.beat()
+                is_ready = response.status_code == httpx.codes.OK
+                was_ready = was_ready or is_ready
+                self._note_ready(is_ready)
             await asyncio.sleep(options.live_interval_s)
-        logger.error("sidecar_hung", extra=fields(pid=self.pid, missed=num_missed))
+        logger.error(
+            "sidecar_hung",
+            extra=fields(pid=self.pid, silent_s=round(time.monotonic() - heard_s, 1)),
+        )
 
     def _note_ready(self, is_ready: bool) -> None:
         if is_ready and not self._ready.is_set():

@@ -23,13 +23,14 @@ _LATE_TICKS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What the kernel says of a process's main thread.
+    """What the kernel says of a process: of all its threads, since one may hold what
+    another waits for, such as the interpreter's lock.
 
-    Source: man 5 proc, /proc/PID/stat and /proc/PID/schedstat.
+    Source: man 5 proc, /proc/PID/task/TID/stat and schedstat.
     """
 
-    state: str
-    """R running or waiting for a CPU, S asleep, D in the disk, T stopped ..."""
+    is_runnable: bool
+    """A thread runs or waits for a CPU; else all sleep, or are stopped."""
     cpu_s: float
     """Spent on a CPU."""
     waited_s: float
@@ -69,20 +70,27 @@ class FreezeWatch:
         if passed_s > _LATE_TICKS * self._interval_s:
             passed_s = self._interval_s
         if activity is not None and before is not None:
-            passed_s -= activity.waited_s - before.waited_s
-            if activity.state == "R" and activity.cpu_s == before.cpu_s:
+            # a thread that ended takes its figures along
+            passed_s -= max(0.0, activity.waited_s - before.waited_s)
+            if activity.is_runnable and activity.cpu_s == before.cpu_s:
                 return  # it still waits for its first moment on a CPU
         self._stood_s += max(0.0, passed_s)
 
 
 def activity_of(pid: int) -> Activity | None:
     """What the kernel tells of a process now; None: nothing (it is gone)."""
-    folder = Path("/proc") / str(pid)
+    is_runnable, cpu_ns, waited_ns = False, 0, 0
+    num_threads = 0
     try:
-        stat = (folder / "stat").read_text()
-        cpu_ns, waited_ns, _ = (folder / "schedstat").read_text().split()
+        for thread in (Path("/proc") / str(pid) / "task").iterdir():
+            # the name before it may hold anything, a closing bracket included
+            state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
+            on_cpu_ns, in_queue_ns, _ = (thread / "schedstat").read_text().split()
+            is_runnable |= state == "R"
+            cpu_ns += int(on_cpu_ns)
+            waited_ns += int(in_queue_ns)
+            num_threads += 1
     except (OSError, ValueError):
-        return None
-    # the name before it may hold anything, a closing bracket included
-    state = stat.rpartition(")")[2].split()[0]
-    return Activity(state, int(cpu_ns) / 1e9, int(waited_ns) / 1e9)
+        if not num_threads:
+            return None  # else one of them has just ended
+    return Activity(is_runnable, cpu_ns / 1e9, waited_ns / 1e9)

@@ -16,7 +16,7 @@ from agi_handlers.supervision.freeze_watch import Activity, FreezeWatch, activit
 
 TICK_S = 0.25
 LIMIT_S = 2.0
-ASLEEP = Activity("S", cpu_s=1.0, waited_s=0.0)
+ASLEEP = Activity(False, cpu_s=1.0, waited_s=0.0)
 
 
 def watch() -> FreezeWatch:
@@ -59,19 +59,19 @@ def test_our_own_lateness_accuses_nobody() -> None:
 
 
 def test_a_process_that_waits_for_a_cpu_is_not_frozen() -> None:
-    starving = Activity("R", cpu_s=1.0, waited_s=0.0)
+    starving = Activity(True, cpu_s=1.0, waited_s=0.0)
     assert ticks(watch(), [starving] * 100) is None
 
 
 def test_waiting_for_a_cpu_is_taken_off() -> None:
     """Of every 250 ms it ran for 50: it needs five times as long to be accused."""
-    slowed = [Activity("R", 1 + 0.05 * n, 0.2 * n) for n in range(100)]
+    slowed = [Activity(True, 1 + 0.05 * n, 0.2 * n) for n in range(100)]
     found_s = ticks(watch(), slowed)
     assert found_s == pytest.approx(LIMIT_S * 5, abs=2 * TICK_S)
 
 
 def test_a_loop_that_spins_is_frozen() -> None:
-    spinning = [Activity("R", 1 + TICK_S * n, 0.0) for n in range(20)]
+    spinning = [Activity(True, 1 + TICK_S * n, 0.0) for n in range(20)]
     assert ticks(watch(), spinning) == LIMIT_S
 
 
@@ -93,7 +93,7 @@ def test_the_kernel_tells_of_a_stopped_and_of_a_spinning_process() -> None:
         second = activity_of(process.pid)
         assert first is not None
         assert second is not None
-        assert second.state == "R"
+        assert second.is_runnable
         used_s = second.cpu_s - first.cpu_s
         waited_s = second.waited_s - first.waited_s
         assert used_s + waited_s > 0  # how much of each is the machine's affair
@@ -101,7 +101,7 @@ def test_the_kernel_tells_of_a_stopped_and_of_a_spinning_process() -> None:
         os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
         stopped = activity_of(process.pid)
         assert stopped is not None
-        assert stopped.state == "T"
+        assert not stopped.is_runnable
 
 
 def test_nothing_is_told_of_a_process_that_is_gone() -> None:
