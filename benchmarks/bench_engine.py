@@ -1,7 +1,7 @@
 """How fast the engine serves calls that all want a reply at once.
 
     python -m benchmarks.bench_engine --shape tiny|48m|1b|8b --device cpu|cuda
-        [--calls 1,8,32] [--threads 1] [--audio-s 5] [--baseline]
+        [--calls 1,8,32] [--threads 1] [--audio-s 5 | 2-8] [--baseline] [--repeats 5]
 
 Random weights of the true shapes. Every call has the same instructions (`--shared`
 tokens) and a part of its own (`--own` tokens, of which audio is the first); all are
@@ -13,17 +13,22 @@ so tokens a second grow with calls until arithmetic or the calls' own keys and v
 cost as much as the weights. Prefill is arithmetic from the start. On small models the
 interpreter's time per step comes first.
 
-`--baseline` first runs transformers on such prompts: `generate`, one at a time, without
-a cache between them; and its continuous batching, all at once. Tokens a second of the
-process's CPU time are given beside those of the clock, for machines that are busy with
-something else. The last line is one JSON object.
+`--baseline` runs transformers on such prompts too: `generate`, one at a time, from the
+start and with the instructions' cache kept; and its continuous batching, all at once.
+Repeats of all of them take turns, so that what else the machine does hits all alike,
+and medians are given. Tokens a second of the process's CPU time are given beside those
+of the clock, for machines that are busy with something else. `roofline` is the share of
+the time a decode step takes at least: its weights, keys and values read once, at the
+rate this device was measured to read. The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
 import json
+import resource
 import statistics
 import sys
 from dataclasses import asdict, dataclass
@@ -38,6 +43,7 @@ from transformers.initialization import no_init_weights
 
 from benchmarks.provenance import provenance
 from model.engine.engine import Engine, EngineOptions
+from model.engine.fast_paths import RunnerOptions, Wish
 from model.engine.plain_chat import PlainChat
 from model.engine.request import GenerationRequest
 from model.ultravox.checkpoint import Checkpoint, choose_device, choose_dtype
@@ -49,7 +55,7 @@ from model.ultravox.mel import LogMel
 from model.ultravox.network import UltravoxModel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from model.engine.stream import TokenStream
     from model.ultravox.inputs import Prompt
@@ -121,7 +127,13 @@ class Load:
     shared_tokens: int
     own_tokens: int
     new_tokens: int
-    audio_s: float
+    min_audio_s: float
+    max_audio_s: float
+
+    def audio_s(self, call: int) -> float:
+        """Lengths of one call after the other, spread evenly over the range."""
+        share = (call * 0.618034) % 1.0  # the golden ratio spreads any number of them
+        return self.min_audio_s + share * (self.max_audio_s - self.min_audio_s)
 
     def prompt(self, shape: str, call: int | None) -> Prompt:
         """One call's prompt; the instructions alone for None."""
@@ -132,8 +144,8 @@ class Load:
         if call is not None:
             rng = np.random.default_rng(call + 1)
             num_text = self.own_tokens
-            if self.audio_s:
-                num_samples = round(self.audio_s * RATE_HZ)
+            if self.max_audio_s:
+                num_samples = round(self.audio_s(call) * RATE_HZ)
                 noise = 0.1 * rng.standard_normal(num_samples)
                 clip = AudioClip(noise.astype(np.float32))
                 num_text -= num_clip_tokens(num_samples)
@@ -152,6 +164,7 @@ class Result:
     tokens_per_s: float
     tokens_per_cpu_s: float
     step_ms: float  # of the slowest call, first to last token, per token
+    roofline: float  # share of what the device's memory allows, 0 to 1
     first_token_ms: dict[str, float]
     first_token_parts_ms: dict[str, float]  # medians
     cached_tokens: int
@@ -192,10 +205,44 @@ def random_checkpoint(
     )
 
 
+def bytes_per_s(device: torch.device) -> float:
+    """How fast the device reads memory: the best of some sums over much of it."""
+    size = (1 << 30) if device.type == "cuda" else (1 << 28)
+    block = torch.ones(size // 4, dtype=torch.float32, device=device)
+    best = float("inf")
+    for _ in range(5):
+        began = perf_counter()
+        float(block.sum())  # waits for the device
+        best = min(best, perf_counter() - began)
+    return size / best
+
+
+@dataclass(slots=True)
+class Measured:
+    """What was measured of one engine, in the order of `calls`."""
+
+    warm_s: float
+    decoding: str
+    results: list[list[Result]]  # by number of calls, then by repeat
+    memory: dict[str, int]
+
+
 async def measure(
-    checkpoint: Checkpoint, shape: str, load: Load, calls: list[int], threads: int
-) -> tuple[float, list[Result]]:
-    """Seconds to warm the instructions, and a result for each number of calls."""
+    checkpoint: Checkpoint,
+    shape: str,
+    load: Load,
+    calls: list[int],
+    threads: int,
+    *,
+    repeats: int = 1,
+    fast_paths: Wish = "auto",
+    between: Callable[[], None] = lambda: None,
+) -> Measured:
+    """Serve every number of calls, again and again; `between` runs before each round.
+
+    The rounds alternate with whatever `between` measures.
+    """
+    speed = bytes_per_s(checkpoint.device)
     options = EngineOptions(
         max_slots=max(calls) + 1,
         max_waiting=max(calls),
@@ -203,22 +250,27 @@ async def measure(
         max_step_tokens=max(512, 2 * max(calls)),
         num_threads=threads,
         chunk_timeout_s=600.0,
+        runner=RunnerOptions(paged_attention=fast_paths, fixed_decode=fast_paths),
     )
-    results = []
+    results: list[list[Result]] = [[] for _ in calls]
     async with Engine(checkpoint, options) as engine:
         began = perf_counter()
         await engine.warm(load.prompt(shape, None))
         warm_s = perf_counter() - began
-        await _serve(engine, [load.prompt(shape, 999)], load)  # first-use costs
+        await _serve(engine, [load.prompt(shape, 999)], load, speed)  # first-use costs
         seen = 0
-        for num_calls in calls:
-            prompts = [load.prompt(shape, seen + i) for i in range(num_calls)]
-            seen += num_calls
-            results.append(await _serve(engine, prompts, load))
-    return warm_s, results
+        for _ in range(repeats):
+            between()
+            for index, num_calls in enumerate(calls):
+                prompts = [load.prompt(shape, seen + i) for i in range(num_calls)]
+                seen += num_calls
+                results[index].append(await _serve(engine, prompts, load, speed))
+        return Measured(warm_s, engine.description.decoding, results, engine.memory())
 
 
-async def _serve(engine: Engine, prompts: list[Prompt], load: Load) -> Result:
+async def _serve(
+    engine: Engine, prompts: list[Prompt], load: Load, speed: float
+) -> Result:
     async def read(stream: TokenStream) -> TokenStream:
         async with stream:
             async for _ in stream:
@@ -245,12 +297,18 @@ async def _serve(engine: Engine, prompts: list[Prompt], load: Load) -> Result:
     firsts = sorted(t.first_token_ms for t in timings)
     decode_ms = max(t.total_ms - t.first_token_ms for t in timings)
     num_tokens = sum(usage.completion_tokens for usage in usages)
+    step_ms = decode_ms / max(1, load.new_tokens - 1)
+    about = engine.memory()
+    # Half of a reply's tokens are there on average, and its prompt.
+    positions = sum(len(prompt) for prompt in prompts) + num_tokens / 2
+    step_bytes = about["step_weights_bytes"] + positions * about["position_bytes"]
     return Result(
         calls=len(prompts),
         seconds=seconds,
         tokens_per_s=num_tokens / seconds,
         tokens_per_cpu_s=num_tokens / cpu_s,
-        step_ms=decode_ms / max(1, load.new_tokens - 1),
+        step_ms=step_ms,
+        roofline=1000 * step_bytes / speed / step_ms,
         first_token_ms={f"p{q}": _percentile(firsts, q) for q in (50, 95, 99)},
         first_token_parts_ms={
             name: statistics.median(getattr(t, f"{name}_ms") for t in timings)
@@ -271,30 +329,47 @@ class Baseline:
 
 
 def one_at_a_time(
-    checkpoint: Checkpoint, shape: str, load: Load, num_calls: int
+    checkpoint: Checkpoint,
+    shape: str,
+    load: Load,
+    num_calls: int,
+    *,
+    keeps_prefix: bool = False,
 ) -> Baseline:
-    """transformers' generate, each prompt from the start."""
+    """transformers' generate, each prompt from the start or from the instructions."""
     model: Any = checkpoint.network.language_model
     embed = model.get_input_embeddings()
     ends, model.generation_config.eos_token_id = (
         model.generation_config.eos_token_id,
         None,
     )
+    model.set_attn_implementation("sdpa")
+    prefix: Any = transformers.DynamicCache()
+    if keeps_prefix:
+        ids = torch.from_numpy(load.prompt(shape, None).token_ids[: load.shared_tokens])
+        with torch.inference_mode():
+            model(ids[None].to(checkpoint.device), cache=prefix, use_cache=True)
 
     def reply(prompt: Prompt) -> None:
         ids = torch.from_numpy(prompt.token_ids)[None].to(checkpoint.device)
-        embeds = embed(ids)
-        for span in prompt.audio:
-            (vectors,) = checkpoint.encode([torch.from_numpy(span.clip.wave)])
-            embeds[0, span.start : span.start + span.num_tokens] = vectors
+        inputs: dict[str, Any] = {"input_ids": ids}
+        if keeps_prefix:
+            inputs["cache"] = copy.deepcopy(prefix)
+        elif prompt.audio:
+            embeds = embed(ids)
+            for span in prompt.audio:
+                (vectors,) = checkpoint.encode([torch.from_numpy(span.clip.wave)])
+                embeds[0, span.start : span.start + span.num_tokens] = vectors
+            inputs = {"inputs_embeds": embeds}
         tokens = model.generate(
-            inputs_embeds=embeds,
+            **inputs,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=load.new_tokens,
             do_sample=False,
             pad_token_id=0,
         )
-        assert tokens.shape[1] == load.new_tokens
+        num_prompt = 0 if "inputs_embeds" in inputs else ids.shape[1]
+        assert tokens.shape[1] - num_prompt == load.new_tokens
 
     prompts = [load.prompt(shape, 5000 + call) for call in range(num_calls)]
     with torch.inference_mode():
@@ -305,7 +380,7 @@ def one_at_a_time(
     model.generation_config.eos_token_id = ends
     tokens = num_calls * load.new_tokens
     return Baseline(
-        "generate, one at a time",
+        "generate, instructions kept" if keeps_prefix else "generate, one at a time",
         num_calls,
         tokens / (perf_counter() - began),
         tokens / (process_time() - cpu_began),
@@ -357,13 +432,13 @@ def _percentile(ordered: list[float], percent: int) -> float:
 def _table(results: list[Result]) -> str:
     lines = [
         f"{'calls':>5} {'tokens/s':>9} {'per CPU s':>9} {'ms/token':>9}"
-        f" {'first token ms p50':>19}"
+        f" {'roofline':>9} {'first token ms p50':>19}"
         f" {'p95':>8} {'encode':>8} {'prefill':>8} {'cached':>7}"
     ]
     for r in results:
         lines.append(
             f"{r.calls:5d} {r.tokens_per_s:9.1f} {r.tokens_per_cpu_s:9.1f}"
-            f" {r.step_ms:9.2f}"
+            f" {r.step_ms:9.2f} {r.roofline:9.2f}"
             f" {r.first_token_ms['p50']:19.1f} {r.first_token_ms['p95']:8.1f}"
             f" {r.first_token_parts_ms['encode']:8.1f}"
             f" {r.first_token_parts_ms['prefill']:8.1f} {r.cached_tokens:7d}"
@@ -384,9 +459,41 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--shared", type=int, default=500, help="instruction tokens")
     parser.add_argument("--own", type=int, default=45, help="tokens of each call")
     parser.add_argument("--new", type=int, default=40, help="tokens of each reply")
-    parser.add_argument("--audio-s", type=float, default=0.0, help="speech per call")
-    parser.add_argument("--baseline", action="store_true", help="also run generate")
+    parser.add_argument("--audio-s", default="0", help="speech per call, 5 or 2-8")
+    parser.add_argument("--baseline", action="store_true", help="transformers as well")
+    parser.add_argument("--repeats", type=int, default=1, help="rounds; medians count")
+    parser.add_argument(
+        "--fast-paths",
+        choices=["auto", "on", "off"],
+        default="auto",
+        help="CUDA graphs and paged attention",
+    )
     return parser.parse_args(arguments)
+
+
+def _median(results: Sequence[Result]) -> Result:
+    """The middle one by tokens a CPU second."""
+    ordered = sorted(results, key=lambda result: result.tokens_per_cpu_s)
+    return ordered[(len(ordered) - 1) // 2]
+
+
+def _median_baselines(baselines: Sequence[Baseline]) -> list[Baseline]:
+    kinds: dict[tuple[str, int], list[Baseline]] = {}
+    for baseline in baselines:
+        kinds.setdefault((baseline.name, baseline.calls), []).append(baseline)
+    return [
+        sorted(kind, key=lambda one: one.tokens_per_cpu_s)[(len(kind) - 1) // 2]
+        for kind in kinds.values()
+    ]
+
+
+def _ratios(result: Result, baselines: Sequence[Baseline]) -> dict[str, float]:
+    """Our tokens a CPU second over theirs, at as many calls."""
+    return {
+        baseline.name: round(result.tokens_per_cpu_s / baseline.tokens_per_cpu_s, 2)
+        for baseline in baselines
+        if baseline.calls == result.calls
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -395,23 +502,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, device, stored="float32")
     calls = [int(number) for number in options.calls.split(",")]
-    load = Load(options.shared, options.own, options.new, options.audio_s)
+    least, _, most = options.audio_s.partition("-")
+    load = Load(
+        options.shared, options.own, options.new, float(least), float(most or least)
+    )
     torch.set_num_threads(options.threads)
     checkpoint = random_checkpoint(options.shape, device, dtype)
     millions = checkpoint.num_parameters / 1e6
     print(f"{options.shape}: {millions:.1f} M parameters, {dtype}, {device}")
-    baselines = []
-    if options.baseline:  # first: the engine takes the weights over
-        most = min(8, max(calls))
-        baselines.append(one_at_a_time(checkpoint, options.shape, load, most))
-        if not load.audio_s:
+    baselines: list[Baseline] = []
+
+    def run_baselines() -> None:
+        number = min(8, max(calls))
+        baselines.append(one_at_a_time(other, options.shape, load, number))
+        if not load.max_audio_s:  # neither of these takes audio
+            baselines.append(
+                one_at_a_time(other, options.shape, load, number, keeps_prefix=True)
+            )
             for number in calls:
-                one = continuous_batching(checkpoint, options.shape, load, number)
+                one = continuous_batching(other, options.shape, load, number)
                 baselines.append(one)
-    warm_s, results = asyncio.run(
-        measure(checkpoint, options.shape, load, calls, options.threads)
+
+    if options.baseline:  # a network of its own: the engine takes over the weights
+        other = random_checkpoint(options.shape, device, dtype)
+    measured = asyncio.run(
+        measure(
+            checkpoint,
+            options.shape,
+            load,
+            calls,
+            options.threads,
+            repeats=options.repeats,
+            fast_paths=options.fast_paths,
+            between=run_baselines if options.baseline else lambda: None,
+        )
     )
-    print(f"instructions of {load.shared_tokens} tokens warmed in {warm_s:.2f} s")
+    results = [_median(rounds) for rounds in measured.results]
+    baselines = _median_baselines(baselines)
+    print(f"decoding: {measured.decoding}")
+    print(
+        f"instructions of {load.shared_tokens} tokens warmed in {measured.warm_s:.2f} s"
+    )
     print(_table(results))
     for baseline in baselines:
         print(
@@ -419,17 +550,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{baseline.tokens_per_s:.1f} tokens/s, "
             f"{baseline.tokens_per_cpu_s:.1f} per CPU s"
         )
+    for result in results:
+        for name, ratio in _ratios(result, baselines).items():
+            print(f"{result.calls} calls: {ratio:.2f} times {name}, per CPU s")
     record = {
         "benchmark": "engine",
         **provenance("torch", "transformers"),
         "gpu": torch.cuda.get_device_name() if device.type == "cuda" else None,
         "parameters": vars(options) | {"dtype": str(dtype).removeprefix("torch.")},
-        "warm_s": warm_s,
-        "results": [asdict(result) for result in results],
+        "decoding": measured.decoding,
+        "warm_s": measured.warm_s,
+        "memory": measured.memory | peak_memory(device),
+        "results": [
+            asdict(result) | {"times_baseline_per_cpu_s": _ratios(result, baselines)}
+            for result in results
+        ],
         "baselines": [asdict(baseline) for baseline in baselines],
     }
     print(json.dumps(record))
     return 0
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """The most that was in use: of this process, and of the GPU."""
+    peak = {"peak_rss_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    if device.type == "cuda":
+        peak["peak_gpu_bytes"] = torch.cuda.max_memory_allocated(device)
+    return peak
 
 
 if __name__ == "__main__":

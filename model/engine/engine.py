@@ -21,7 +21,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import date
 from time import perf_counter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -112,6 +112,8 @@ class Engine:
             dtype=checkpoint.dtype,
             has_spare=wants_steps(self._options.runner, checkpoint.device.type),
         )
+        # Counted before the runner moves them: what every decode step reads.
+        self._step_weights_bytes = _bytes_read(checkpoint.network.language_model)
         self._runner = Runner(checkpoint, self._cache, self._options.runner)
         scheduler = Scheduler(
             SlotTable(self._options.max_slots),
@@ -235,8 +237,10 @@ class Engine:
         """Bytes by what they are for."""
         return {
             "weights_bytes": self._checkpoint.weights_bytes,
+            "step_weights_bytes": self._step_weights_bytes,
             "kv_bytes": self._cache.num_bytes,
             "kv_used_bytes": self._worker.num_held * self._cache.position_bytes,
+            "position_bytes": self._cache.position_bytes,
             "audio_bytes": self._runner.audio_bytes(),
         }
 
@@ -355,6 +359,19 @@ class Engine:
         except RuntimeError:  # the loop is closed: nobody listens any more
             with self._wakeup:
                 self._is_stopping = True
+
+
+def _bytes_read(language_model: Any) -> int:
+    """Of the weights, in a decode step: an embedding table that is not the head as well
+    is only looked up in."""
+    embeddings = language_model.get_input_embeddings().weight
+    head = language_model.get_output_embeddings()
+    looked_up = None if head is None or head.weight is embeddings else embeddings
+    return sum(
+        p.numel() * p.element_size()
+        for p in language_model.parameters()
+        if p is not looked_up
+    )
 
 
 def _hand_out(to_readers: list[tuple[weakref.ref[TokenStream], Delivery]]) -> None:

@@ -29,9 +29,17 @@ def test_every_call_gets_its_tokens(
 def test_transformers_is_measured_on_the_same_amount_of_work(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    sizes = "--shared 40 --own 12 --new 5 --calls 2 --device cpu --baseline"
+    sizes = "--shared 40 --own 12 --new 5 --calls 2 --device cpu --baseline --repeats 2"
     assert main(sizes.split()) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     names = [baseline["name"] for baseline in record["baselines"]]
-    assert names == ["generate, one at a time", "continuous batching"]
+    assert names == [
+        "generate, one at a time",
+        "generate, instructions kept",
+        "continuous batching",
+    ]
+    (result,) = record["results"]
+    assert set(result["times_baseline_per_cpu_s"]) == set(names)
+    assert result["roofline"] > 0
+    assert record["memory"]["peak_rss_bytes"] > record["memory"]["weights_bytes"]
     assert all(baseline["tokens_per_s"] > 0 for baseline in record["baselines"])
