@@ -244,6 +244,7 @@ def _load(
     import torch
 
     from model.ultravox.checkpoint import LoadOptions, load_checkpoint
+    from model.ultravox.repository import HubOptions
 
     has_gpu = settings.device != "cpu" and torch.cuda.is_available()
     choice = choose_model(settings, has_gpu=has_gpu, demo=DEMO_MODEL)
@@ -257,8 +258,13 @@ def _load(
             raise ModelLoadError(
                 f"cannot write {choice.name}: {exc}", subject=choice.name
             ) from exc
+
+    def report(progress: str) -> None:
+        state.phase = f"loading {choice.name}: {progress}"
+
+    hub = HubOptions(report=report)
     return load_checkpoint(
-        choice.name, LoadOptions(device=settings.device, dtype=settings.dtype)
+        choice.name, LoadOptions(settings.device, settings.dtype, hub)
     )
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tqdm import tqdm
 
 from model.errors import ModelLoadError
 from model.ultravox.config import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -33,12 +35,16 @@ class HubOptions:
 
     `token` is needed for gated repositories (Llama, Gemma); None takes the one of the
     hub's own login. `offline` uses only what is in the cache. `endpoint` is a mirror.
+    `report` is told how far a download is, from the thread that loads.
     """
 
     token: str | None = field(default=None, repr=False)
     cache_dir: Path | None = None
     offline: bool = False
     endpoint: str | None = None
+    report: Callable[[str], object] | None = field(
+        default=None, repr=False, compare=False
+    )
 
 
 class Repository(Protocol):
@@ -96,12 +102,40 @@ class HubRepository:
                     token=self.options.token,
                     local_files_only=self.options.offline,
                     endpoint=self.options.endpoint,
+                    tqdm_class=_reporting(file, self.options.report),
                 )
         except RemoteEntryNotFoundError:
             return None
         except _NotCached:
             return None
         return Path(path)
+
+
+def _reporting(
+    file: str, report: Callable[[str], object] | None
+) -> type[tqdm[Any]] | None:
+    """A progress bar that draws nothing and tells how far it is."""
+    if report is None:
+        return None
+
+    tell = report
+
+    class Reporting(tqdm):  # type: ignore[type-arg]
+        monitor_interval = 0  # no thread of its own
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            options.pop("name", None)  # huggingface_hub's own addition
+            super().__init__(*args, **options | {"disable": False, "gui": True})
+
+        def display(self, *args: Any, **options: Any) -> None:
+            if self.total:
+                tell(f"{file}, {self.n / 1e6:.0f} of {self.total / 1e6:.0f} MB")
+
+        def close(self) -> None:
+            self.display()
+            self.disable = True  # the rest of it clears a line on the screen
+
+    return Reporting
 
 
 class _NotCached(Exception):

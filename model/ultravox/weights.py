@@ -55,6 +55,10 @@ _PREFIXES: dict[PartName, tuple[str, ...]] = {
 }
 
 
+# One expert of a mixture, as hub files name it.
+_EXPERT = re.compile(r"\.experts\.\d+\.\w+_proj\.weight$")
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSource:
     """Files that hold one or all parts.  `part` None: an Ultravox repository's."""
@@ -92,7 +96,11 @@ def load_weights(network: nn.Module, sources: Iterable[TensorSource]) -> None:
         ModelLoadError: a tensor is missing, superfluous, there twice or of another
             shape; names it.
     """
+    sources = list(sources)
     expected, tied = _expected(network)
+    keys = (key for s in sources for file in s.files for key in tensor_keys(file))
+    if any(_EXPERT.search(key) for key in keys):
+        expected = _experts_apart(expected)
     plan = _Plan()
     for source in sources:
         _plan_source(plan, source, expected, tied)
@@ -136,6 +144,28 @@ def _expected(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]
         (tied if id(tensor) in seen else expected)[name] = tensor
         seen.add(id(tensor))
     return expected, tied
+
+
+def _experts_apart(expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Joined experts as views under the names that hub files have for each of them.
+
+    transformers 5 holds (experts, 2 * width, E) `gate_up_proj` and (experts, E, width)
+    `down_proj`; files hold `experts.3.gate_proj.weight` and so on.
+    """
+    apart: dict[str, Tensor] = {}
+    for name, tensor in expected.items():
+        owner, _, last = name.rpartition(".")
+        if not owner.endswith(".experts") or last not in ("gate_up_proj", "down_proj"):
+            apart[name] = tensor
+            continue
+        for index, expert in enumerate(tensor):
+            if last == "down_proj":
+                apart[f"{owner}.{index}.down_proj.weight"] = expert
+            else:
+                gate, up = expert.chunk(2)
+                apart[f"{owner}.{index}.gate_proj.weight"] = gate
+                apart[f"{owner}.{index}.up_proj.weight"] = up
+    return apart
 
 
 def _plan_source(

@@ -44,6 +44,15 @@ _MODELS: dict[str, dict[str, Any]] = {
     "mistral sliding": {"sliding_window": 5, "head_dim": 16},
     "qwen2": {},
     "qwen3": {"head_dim": 16},
+    "glm4": {"head_dim": 16, "pad_token_id": 0},
+    "glm4_moe": {
+        "head_dim": 16,
+        "pad_token_id": 0,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 24,
+        "first_k_dense_replace": 1,
+    },
     "gemma3_text": {"head_dim": 16, "sliding_window": 4, "layer_types": None},
 }
 

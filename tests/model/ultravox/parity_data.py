@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 PARITY = Path(__file__).parents[2] / "data" / "parity"
 V0_4 = PARITY / "v0_4"
@@ -68,6 +71,28 @@ def write_sharded(folder: Path) -> Path:
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     return folder
+
+
+def write_with_backbone(folder: Path, text_config: Any) -> tuple[Path, Any]:
+    """v0.5's encoder and projector with a random backbone, as transformers saves it.
+
+    Returns the checkpoint's folder and the backbone. Its width must be the fixture's.
+    """
+    torch.manual_seed(5)
+    backbone: Any = AutoModelForCausalLM.from_config(text_config)  # type: ignore[no-untyped-call]
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # its thread would outlive the test
+    try:
+        backbone.save_pretrained(folder / "llm")
+    finally:
+        enable_progress_bar()  # type: ignore[no-untyped-call]
+    tensors = load_file(V0_5 / "model.safetensors")
+    own = {k: t for k, t in tensors.items() if not k.startswith("language_model.")}
+    config = json.loads((V0_5 / "config.json").read_text())
+    del config["text_config"]
+    _write(folder / "ultravox", config | {"text_model_id": "llm"}, own)
+    for name in _TOKENIZER:
+        shutil.copy(V0_5 / name, folder / "ultravox")
+    return folder / "ultravox", backbone
 
 
 def _write_llm(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import threading
@@ -96,6 +97,15 @@ def test_a_published_checkpoint_is_fetched_with_its_parts(
         assert tensor.equal(fetched.network.state_dict()[name]), name
     wanted = {line.split(": ")[1] for line in _Hub.seen}
     assert not any(file.endswith((".py", ".bin", ".pth")) for file in wanted)
+
+
+def test_how_far_a_download_is_can_be_told(tmp_path: Path, hub: HubOptions) -> None:
+    _publish(tmp_path)
+    told: list[str] = []
+    reporting = dataclasses.replace(hub, report=told.append)
+    load_checkpoint("org/speech", LoadOptions(device="cpu", hub=reporting))
+    weights = [line for line in told if line.startswith("model.safetensors, ")]
+    assert weights[-1].endswith("0 of 0 MB"), told  # the fixture's are 0.2 MB
 
 
 def test_a_checkpoint_fetched_once_loads_offline(
