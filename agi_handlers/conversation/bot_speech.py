@@ -22,9 +22,12 @@ class BotSpeech:
     has_audio: bool = False
     is_protected: bool = False
     is_complete: bool = False
-    has_filler: bool = False
+    num_fillers: int = 0
     has_stall_filler: bool = False
     num_retries: int = 0
+    failure: str = ""
+    """Why it cannot be made, found out before anybody waited for it."""
+    is_failure_final: bool = False
     audio_until_ms: int = 0
     """When all that was queued will have been heard."""
     held_since_ms: int | None = None
@@ -60,12 +63,28 @@ class BotSpeech:
         self.audio_until_ms = max(self.audio_until_ms, at_ms) + duration_ms
         self.has_stall_filler = False
 
+    def may_retry(self, options: TurnTakingOptions) -> bool:
+        """Whether it is worth another try: nothing of it was heard."""
+        is_first = self.num_retries < options.max_retries
+        return self.source == "reply" and not self.has_audio and is_first
+
     def first_audio_due_ms(self, options: TurnTakingOptions) -> list[int]:
         """When its first sound must be there, or something in its place."""
         due_ms = [self.released_ms + options.first_audio_timeout_ms]
-        if not self.has_filler and self.source == "reply":
-            due_ms.append(self.released_ms + options.filler_after_ms)
+        if self.source == "reply":
+            due_ms.append(self._filler_due_ms(options))
         return due_ms
+
+    def take_filler(self, at_ms: int, options: TurnTakingOptions) -> bool:
+        """Whether the caller must be told now that it takes a moment."""
+        if self.source != "reply" or at_ms < self._filler_due_ms(options):
+            return False
+        self.num_fillers += 1
+        return True
+
+    def _filler_due_ms(self, options: TurnTakingOptions) -> int:
+        again_ms = self.num_fillers * options.filler_again_ms
+        return self.released_ms + options.filler_after_ms + again_ms
 
     def playback_due_ms(self, options: TurnTakingOptions) -> int | None:
         """When what is being heard needs to be looked at; None: all is well."""

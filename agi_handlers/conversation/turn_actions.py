@@ -28,8 +28,10 @@ class TurnTakingOptions:
     """People think for 3-5 s about a question; 7 s of nothing is no thinking."""
     max_reprompts: int = 2
     max_call_ms: int = 900_000
-    filler_after_ms: int = 1_800
-    """Longer than any healthy reply takes, shorter than a caller's "hello?"."""
+    filler_after_ms: int = 1_300
+    """Longer than any healthy reply takes, shorter than a caller's "hello?"; with the
+    wait before it, the caller hears something within 2 s of his last word."""
+    filler_again_ms: int = 4_500
     first_audio_timeout_ms: int = 8_000
     key_timeout_ms: int = 2_000
     """Silence after the last key that ends a number; `#` ends it at once."""

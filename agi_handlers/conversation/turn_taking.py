@@ -192,7 +192,9 @@ class TurnTaking:
             return self._think(whole, at_ms, released=True)
         if speech.user == whole:
             speech.is_released, speech.released_ms = True, at_ms
-            return [Release(speech.turn)]
+            return (
+                self._fail(speech, at_ms) if speech.failure else [Release(speech.turn)]
+            )
         self._speech = None
         return [Forget(speech.turn), *self._think(whole, at_ms, released=True)]
 
@@ -330,15 +332,8 @@ class TurnTaking:
         speech = self._speech
         if speech is None or speech.turn != turn:
             return []
-        if (
-            may_retry
-            and speech.source == "reply"
-            and speech.user is not None
-            and not speech.has_audio
-            and speech.num_retries < self._options.max_retries
-        ):
-            return self._retry(speech, at_ms)
-        return self._trouble(reason, at_ms)
+        speech.failure, speech.is_failure_final = reason, not may_retry
+        return self._fail(speech, at_ms)
 
     def on_playback_finished(self, at_ms: int) -> list[Action]:
         """The caller has heard everything that was queued."""
@@ -475,7 +470,7 @@ class TurnTaking:
         self._speech = None
         if speech.source == "prompt":
             return [StopPlayback()]
-        filler: list[Action] = [StopPlayback()] if speech.has_filler else []
+        filler: list[Action] = [StopPlayback()] if speech.num_fillers else []
         return [*filler, Forget(speech.turn)]
 
     def _hold(self, speech: BotSpeech, at_ms: int, heard_ms: int) -> list[Action]:
@@ -563,18 +558,20 @@ class TurnTaking:
         due_ms = self._playback_due_ms(speech)
         if due_ms is not None and at_ms >= due_ms:
             return self._mend_playback(speech, at_ms)
-        waited_ms = at_ms - speech.released_ms
-        is_reply = speech.source == "reply"
         if not speech.awaits_audio:
             return []
-        if waited_ms >= options.first_audio_timeout_ms:
-            if is_reply and speech.num_retries < options.max_retries:
-                return self._retry(speech, at_ms)
-            return self._trouble("no_reply_in_time", at_ms)
-        if is_reply and not speech.has_filler and waited_ms >= options.filler_after_ms:
-            speech.has_filler = True
+        if at_ms >= speech.released_ms + options.first_audio_timeout_ms:
+            speech.failure = "no_reply_in_time"
+            return self._fail(speech, at_ms)
+        if speech.take_filler(at_ms, options):
             return [PlayPrompt("one_moment", is_filler=True)]
         return []
+
+    def _fail(self, speech: BotSpeech, at_ms: int) -> list[Action]:
+        if speech.may_retry(self._options) and not speech.is_failure_final:
+            return self._retry(speech, at_ms)
+        # nobody waits for a guess: nothing is said into a pause of the caller's
+        return self._trouble(speech.failure, at_ms) if speech.is_released else []
 
     def _retry(self, speech: BotSpeech, at_ms: int) -> list[Action]:
         assert speech.user is not None
@@ -582,9 +579,8 @@ class TurnTaking:
         actions += self._think(speech.user, at_ms, released=speech.is_released)
         assert self._speech is not None
         self._speech.num_retries = speech.num_retries + 1
-        self._speech.has_filler = speech.has_filler
-        if speech.is_released and not speech.has_filler:
-            self._speech.has_filler = True
+        if speech.is_released and not speech.num_fillers:
+            self._speech.num_fillers = 1
             actions.append(PlayPrompt("one_moment", is_filler=True))
         return actions
 

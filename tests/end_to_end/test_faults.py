@@ -75,6 +75,8 @@ async def test_speech_half_that_dies_and_stays_dead_in_mid_call(
         try:
             call.do(recording(asterisk.recording("vm-calldiffnum")))
             said = await call.happened("said-end")
+            told = await call.happened("heard-start", after_s=said.at_s, timeout_s=15)
+            measured("word after words to a dead speech half", told.at_s - said.at_s)
             tone = await call.heard_tone(PEOPLE_HZ, timeout_s=30)
             measured("people after words to a dead speech half", tone.at_s - said.at_s)
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 
@@ -137,7 +138,11 @@ def test_model_that_never_answers_ends_with_a_person_not_with_silence() -> None:
     assert done.outcome == CallOutcome("failed", "no_reply_in_time")
     # filler soon, trouble at last
     assert done.leg.played[1][0] - 3.6 <= 2.0
-    assert len(done.leg.played) == 3
+    silences_s = [
+        later_s - earlier_s
+        for (_, earlier_s), (later_s, _) in pairwise(done.leg.played[1:])
+    ]
+    assert max(silences_s) <= 4.0
 
 
 def test_greeting_that_cannot_be_spoken_does_not_leave_silence() -> None:

@@ -339,14 +339,19 @@ def test_late_reply_is_bridged_by_a_filler_then_retried_then_given_up() -> None:
     machine = listening()
     machine.on_speech_started(2600, 0)
     machine.on_speech_ended(4600, said(2500, 4000))
-    assert machine.deadline_ms() == 6400
-    assert machine.on_tick(6400) == [PlayPrompt("one_moment", is_filler=True)]
+    assert machine.deadline_ms() == 5900
+    filler = [PlayPrompt("one_moment", is_filler=True)]
+    assert machine.on_tick(5900) == filler
+    assert machine.deadline_ms() == 10_400
+    assert machine.on_tick(10_400) == filler
     assert machine.deadline_ms() == 12_600
     assert machine.on_tick(12_600) == [
         Forget(2),
         Think(3, said(2500, 4000)),
         Release(3),
     ]
+    assert machine.on_tick(13_900) == filler
+    assert machine.on_tick(18_400) == filler
     actions = machine.on_tick(20_600)
     assert actions == [StopPlayback(), Forget(3), PlayPrompt("technical_trouble")]
     assert machine.on_playback_finished(24_000) == [
@@ -367,6 +372,30 @@ def test_failed_generation_is_tried_once_more_behind_a_filler() -> None:
     ]
     actions = machine.on_reply_failed(4800, 3, "generation_failed", may_retry=True)
     assert actions == [StopPlayback(), Forget(3), PlayPrompt("technical_trouble")]
+
+
+def test_a_speech_half_that_dies_in_a_pause_is_told_of_when_the_turn_is_over() -> None:
+    machine = listening()
+    machine.on_speech_started(2600, 0)
+    machine.on_speech_suspected(4200, said(2500, 4000))
+    assert machine.on_reply_failed(4250, 2, "unavailable", may_retry=False) == []
+    assert machine.on_speech_ended(4600, said(2500, 4000)) == [
+        StopPlayback(),
+        Forget(2),
+        PlayPrompt("technical_trouble"),
+    ]
+
+
+def test_one_who_goes_on_after_such_a_pause_is_asked_for_again() -> None:
+    machine = listening()
+    machine.on_speech_started(2600, 0)
+    machine.on_speech_suspected(4200, said(2500, 4000))
+    machine.on_reply_failed(4250, 2, "unavailable", may_retry=False)
+    assert machine.on_speech_resumed(4400) == [Forget(2)]
+    assert machine.on_speech_ended(6000, said(2500, 5500)) == [
+        Think(3, said(2500, 5500)),
+        Release(3),
+    ]
 
 
 def test_failure_while_the_reply_is_still_a_guess_says_nothing_yet() -> None:
