@@ -36,6 +36,9 @@ function form(api, method, path, operation) {
   head.append(element("span", method.toUpperCase(), "method"), element("code", path), " ",
     element("span", operation.description ?? "", "what"));
   const body = element("div");
+  const fields = (operation.parameters ?? []).filter((each) => each.in !== "header");
+  const wanted = schemaOf(api, operation) ? fields.filter((each) => each.in === "path") : fields;
+  const values = wanted.map((parameter) => parameterField(body, parameter));
   const schema = schemaOf(api, operation);
   let input = null;
   if (schema) {
@@ -51,9 +54,42 @@ function form(api, method, path, operation) {
   const send = element("button", "Send");
   const answer = element("div", "", "answer");
   answer.setAttribute("role", "status");
-  send.addEventListener("click", () => request(method, path, input, send, answer));
-  body.append(send, answer);
+  send.addEventListener("click", () => request(method, filled(path, values), input, send, answer));
+  body.append(send, answer, responses(operation));
   box.append(head, body);
+  return box;
+}
+
+// Of a path or a query; a body's own query fields are those of its table.
+function parameterField(body, parameter) {
+  const label = element("label", `${parameter.name}${parameter.required ? ", required" : ""}`);
+  const input = element("input");
+  input.type = "text";
+  input.autocomplete = "off";
+  input.placeholder = parameter.description ?? String(parameter.schema?.default ?? "");
+  label.append(input);
+  body.append(label);
+  return { name: parameter.name, in: parameter.in, input };
+}
+
+function filled(path, values) {
+  const query = new URLSearchParams();
+  let address = path;
+  for (const { name, in: place, input } of values) {
+    if (place === "path") address = address.replace(`{${name}}`, encodeURIComponent(input.value));
+    else if (input.value) query.set(name, input.value);
+  }
+  return query.size ? `${address}?${query}` : address;
+}
+
+function responses(operation) {
+  const box = element("details");
+  box.append(element("summary", "Answers by status"));
+  const list = element("dl");
+  for (const [status, meaning] of Object.entries(operation.responses ?? {})) {
+    list.append(element("dt", status), element("dd", meaning.description ?? ""));
+  }
+  box.append(list);
   return box;
 }
 
@@ -102,12 +138,19 @@ function filePicker(input) {
   picker.type = "file";
   picker.accept = "audio/*";
   picker.addEventListener("change", async () => {
+    picker.setCustomValidity("");
+    if (!picker.files.length) return;
     const bytes = new Uint8Array(await picker.files[0].arrayBuffer());
     let binary = "";
     for (const byte of bytes) binary += String.fromCharCode(byte);
-    const body = JSON.parse(input.value);
-    body.audio_base64 = btoa(binary);
-    input.value = JSON.stringify(body, null, 2);
+    try {
+      const body = JSON.parse(input.value);
+      body.audio_base64 = btoa(binary);
+      input.value = JSON.stringify(body, null, 2);
+    } catch {
+      picker.setCustomValidity("The request body above is not JSON");
+      picker.reportValidity();
+    }
   });
   label.append(picker);
   return label;
