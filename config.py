@@ -160,6 +160,12 @@ class Settings(BaseSettings):
     tts_voice: str = Field("", description="voice name, or the piper voice file")
     tts_url: str = Field("", description="server with /v1/audio/speech for openai")
     tts_workers: int = Field(2, ge=1, le=64, description="synthesiser processes")
+    tts_fallback: Literal["espeak", "none"] = Field(
+        "espeak", description="who speaks when the chosen synthesiser fails in a call"
+    )
+    tts_cache_mb: int = Field(
+        256, ge=0, le=65_536, description="fixed phrases kept on disk; 0: none"
+    )
     tts_speed_wpm: int = Field(165, ge=80, le=400, description="words a minute")
     language: str = Field("en-us", description="default language of the bot")
 

@@ -213,6 +213,9 @@ ANSWERED_BY = Counter(
     "Calls of ours by who answered, as far as it was known, and how it was known",
     ["who", "reason"],
 )
+TTS_FALLBACKS = Counter(
+    "voicebot_tts_fallbacks_total", "Texts another voice had to speak than was chosen"
+)
 BARGE_INS = Counter("voicebot_barge_ins_total", "Times a caller interrupted the bot")
 BARGE_INS_UNDONE = Counter(
     "voicebot_barge_ins_undone_total",

@@ -33,7 +33,9 @@ from model.errors import (
 )
 from model.service import LocalSpeechService, ServiceOptions
 from model.speech import SessionOptions, TypedTurn, Utterance
+from model.tts.cache import PhraseCache
 from model.tts.open import TtsOptions, open_synthesizer
+from model.tts.phrase_files import PhraseFiles
 from model.tts.speaker import Speaker
 from rest_api.engine_size import dialogues_for, slots_for
 from rest_api.service_state import RANDOM_WEIGHTS_NOTE, ServiceState
@@ -154,13 +156,15 @@ async def _open_service(
         tts = tts_options(settings)
         synthesizer = await open_synthesizer(tts)
         stack.push_async_callback(synthesizer.aclose)
+        speaker = Speaker(synthesizer, _phrase_cache(settings))
+        stack.push_async_callback(speaker.aclose)
         engine = await stack.enter_async_context(
             await _make_engine(settings, state, make_tiny)
         )
         service = LocalSpeechService(
             engine,
             synthesizer,
-            Speaker(synthesizer),
+            speaker,
             ServiceOptions(
                 max_sessions=_max_sessions(settings, engine),
                 max_busy_share=settings.max_busy_share,
@@ -268,6 +272,13 @@ def _load(
     )
 
 
+def _phrase_cache(settings: Settings) -> PhraseCache:
+    if not settings.tts_cache_mb:
+        return PhraseCache()
+    folder = settings.data_dir / "phrases"
+    return PhraseCache(files=PhraseFiles(folder, settings.tts_cache_mb << 20))
+
+
 def tts_options(settings: Settings) -> TtsOptions:
     """The synthesiser's part of the settings."""
     return TtsOptions(
@@ -276,6 +287,7 @@ def tts_options(settings: Settings) -> TtsOptions:
         language=settings.language,
         speed_wpm=settings.tts_speed_wpm,
         num_workers=settings.tts_workers,
+        fallback=settings.tts_fallback,
         url=settings.tts_url,
     )
 

@@ -170,16 +170,16 @@ class AnswerRules:
         is_near = self._is_speaking or (
             started_ms - self._last_speech_ms <= options.beep_within_ms
         )
-        if speech_ms < options.speech_before_beep_ms or not is_near:
+        is_recorders = abs(tone.hz - _RECORDER_HZ) <= 25 and tone.duration_ms <= 350
+        if speech_ms < options.speech_before_beep_ms or not is_near or is_recorders:
             return False
         if self._bot_spoke_ms is None:
             return True
-        is_recorders = abs(tone.hz - _RECORDER_HZ) <= 25 and tone.duration_ms <= 350
         over_ms = self._over_ms
         if self._is_speaking and self._speaking_since_ms <= self._over_until_ms:
             over_ms += started_ms - self._speaking_since_ms
         is_over_it = over_ms >= options.over_speech_ms
-        return not is_recorders and (self._num_turns_after_bot == 0 or is_over_it)
+        return self._num_turns_after_bot == 0 or is_over_it
 
     def on_words(self, kind: WordsKind, at_ms: int) -> None:
         """What was said, by its words; one hint alone proves nothing."""

@@ -38,7 +38,7 @@ _MAX_GAP_HOPS: Final = 3
 
 # Kitchens and smoke alarms beep at 2 kHz and above, answering machines below.
 _BEEP_HZ: Final = (350.0, 1750.0)
-_BEEP_MS: Final = (110, 2500)
+_BEEP_MS: Final = (180, 2500)
 # High voices hold a hum ("mm", "oo") at their pitch for up to 180 ms.
 _VOICE_BELOW_HZ: Final = 650.0
 _LOW_BEEP_MS: Final = (220, 2500)

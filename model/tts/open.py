@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from model.tts.errors import SynthesizerUnavailable
+from model.tts.fallback import FallbackSynthesizer
 from model.tts.openai_speech import OpenAiSpeech, OpenAiSpeechOptions
 from model.tts.synthesizer import SpeechSynthesizer
 from model.tts.voice import Voice
@@ -32,6 +33,8 @@ class TtsOptions:
     """Processes.  espeak: two serve 100 calls; piper: one a core to spare."""
     piper_threads: int = 1
     """Of each piper process: on a busy machine one a process wastes least."""
+    fallback: Literal["espeak", "none"] = "espeak"
+    """Who speaks when the chosen backend, another one, fails in a call."""
     url: str = ""
     api_key: str = field(default="", repr=False)
     model: str = "tts-1"
@@ -45,22 +48,40 @@ async def open_synthesizer(options: TtsOptions) -> SpeechSynthesizer:
         VoiceUnknown: the default voice is malformed or does not exist.
     """
     voice = default_voice(options)
+    first = await _open(_chosen(options), voice)
+    if options.fallback == "none" or chosen_backend(options) == "espeak":
+        return first
+    try:
+        other = await _open(_espeak_pool(1), replace(voice, name=""))
+    except BaseException:
+        await first.aclose()
+        raise
+    return FallbackSynthesizer(first, other)
+
+
+def _chosen(options: TtsOptions) -> WorkerPool | OpenAiSpeech:
     match chosen_backend(options):
         case "espeak":
-            synthesizer: WorkerPool | OpenAiSpeech = WorkerPool(
-                "espeak",
-                ("model.tts.espeak_worker",),
-                PoolOptions(num_workers=options.num_workers),
-            )
+            return _espeak_pool(options.num_workers)
         case "piper":
-            synthesizer = _piper_pool(options)
+            return _piper_pool(options)
         case "openai":
             if not options.url:
                 raise SynthesizerUnavailable("no address of a speech server is set")
             server = OpenAiSpeechOptions(
                 url=options.url, api_key=options.api_key, model=options.model
             )
-            synthesizer = OpenAiSpeech(server)
+            return OpenAiSpeech(server)
+
+
+def _espeak_pool(num_workers: int) -> WorkerPool:
+    options = PoolOptions(num_workers=num_workers)
+    return WorkerPool("espeak", ("model.tts.espeak_worker",), options)
+
+
+async def _open(
+    synthesizer: WorkerPool | OpenAiSpeech, voice: Voice
+) -> WorkerPool | OpenAiSpeech:
     await synthesizer.open()
     try:
         await synthesizer.check_voice(voice)

@@ -80,6 +80,10 @@ class Speaker:
         self._cache = cache or PhraseCache()
         self._options = options or SpeakerOptions()
 
+    async def aclose(self) -> None:
+        """Wait for phrases that are being written to disk."""
+        await self._cache.aclose()
+
     async def phrase(self, text: str, voice: Voice, *, rate_hz: int = 8000) -> bytes:
         """A fixed phrase as pcm16, from memory if it was spoken before.
 
@@ -164,11 +168,19 @@ class Speaker:
         if (pcm16 := self._cache.get(key)) is not None:
             yield pcm16
         elif manner.is_fixed:
-            yield await self._cache.get_or_make(key, lambda: self._whole(said, manner))
+            yield await self._fixed(key, said, manner)
         else:
             async with aclosing(self._synthesize(said, manner)) as chunks:
                 async for chunk in chunks:
                     yield chunk
+
+    async def _fixed(self, key: PhraseKey, said: str, manner: _Manner) -> bytes:
+        """A phrase that another voice had to speak is not what is wanted next time."""
+        before = self._synthesizer.status().num_fallbacks
+        pcm16 = await self._cache.get_or_make(key, lambda: self._whole(said, manner))
+        if self._synthesizer.status().num_fallbacks != before:
+            self._cache.drop(key)
+        return pcm16
 
     async def _whole(self, said: str, manner: _Manner) -> bytes:
         async with aclosing(self._synthesize(said, manner)) as chunks:

@@ -27,6 +27,8 @@ class SynthesizerStatus:
     num_failures: int
     num_replaced: int
     """Processes that died or hung and were started anew."""
+    num_fallbacks: int = 0
+    """Texts that another synthesiser had to speak."""
 
 
 class SpeechSynthesizer(Protocol):

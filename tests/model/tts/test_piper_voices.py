@@ -6,7 +6,10 @@ bytes made here goes through its real loading, phoneme and network code.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +18,12 @@ import pytest
 
 from model.audio.pcm import Wave, level_dbfs, wave_from_pcm16
 from model.tts.errors import SynthesizerUnavailable, VoiceUnknown
+from model.tts.fallback import FallbackSynthesizer
 from model.tts.open import TtsOptions, open_synthesizer
 from model.tts.piper_voices import PiperModel, PiperVoices
+from model.tts.synthesizer import SpeechSynthesizer
 from model.tts.voice import Voice
+from model.tts.worker_pool import WorkerPool
 from tests.model.tts.tiny_piper_voice import write_voice
 
 needs_piper = pytest.mark.skipif(
@@ -129,12 +135,34 @@ async def test_a_voice_file_without_its_settings_is_named(tmp_path: Path) -> Non
         await open_synthesizer(TtsOptions(voice=str(path), num_workers=1))
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("piper") is not None, reason="piper-tts is installed"
-)
 async def test_without_the_package_the_message_says_what_to_install(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     path = write_voice(tmp_path, "en_US-tiny", "en-us")
     with pytest.raises(SynthesizerUnavailable, match="pip install piper-tts"):
         await open_synthesizer(TtsOptions(voice=str(path)))
+
+
+@needs_piper
+async def test_a_killed_voice_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
+    """The process dies in mid-sentence: the text is spoken all the same."""
+    path = write_voice(tmp_path, "en_US-tiny", "en-us")
+    synthesizer = await open_synthesizer(TtsOptions(voice=str(path), num_workers=1))
+    try:
+        whole = await _spoken(synthesizer, "6, 7, 8, 9, 10.")
+        assert isinstance(synthesizer, FallbackSynthesizer)
+        pool = synthesizer._first
+        assert isinstance(pool, WorkerPool)
+        [worker] = pool._workers
+        speaking = asyncio.create_task(_spoken(synthesizer, "6, 7, 8, 9, 10."))
+        await asyncio.sleep(0)
+        os.kill(worker.pid, signal.SIGKILL)
+        assert len(await speaking) > len(whole) // 2
+        assert len(await _spoken(synthesizer, "6, 7, 8, 9, 10.")) > len(whole) // 2
+    finally:
+        await synthesizer.aclose()
+
+
+async def _spoken(synthesizer: SpeechSynthesizer, text: str) -> bytes:
+    return b"".join([chunk async for chunk in synthesizer.synthesize(text, Voice())])
