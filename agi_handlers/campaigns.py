@@ -37,13 +37,14 @@ from agi_handlers.vicidial.lead import (
     placeholders,
     unknown_placeholders,
 )
+from model.vad.options import Expected
 
 DEFAULT_CAMPAIGN = "default"
 AUTO = "auto"
 """In place of a name: VICIdial's campaign or in-group chooses."""
 KNOWN_ACTIONS = (
     "transfer", "hangup", "dnc", "callback", "disposition", "note", "update",
-    "pause_recording", "resume_recording",
+    "pause_recording", "resume_recording", "expect",
 )  # fmt: skip
 STAY = "stay"
 """In `[transfer_fallback]`: with nobody free the talk goes on."""
@@ -132,6 +133,9 @@ class Rules(_Table):
     redact_digits: bool | None = None
     """No numbers in the record of what was said."""
     protect_greeting: bool = False
+    expect: Expected = "anything"
+    """What callers mostly say here: how long a pause of theirs is waited through.  The
+    model changes it for the next answer by `[[expect digits]]`."""
     no_input_s: float | None = Field(default=None, ge=1, le=120)
     max_reprompts: int = Field(default=2, ge=0, le=10)
     max_call_s: float | None = Field(default=None, ge=10, le=86_400)

@@ -311,6 +311,7 @@ async def hold(
             leg=leg,
             ear=ear,
             ears=phone.ears,
+            expects=campaign.rules.expect,
             session=session,
             phrases=campaign.phrases.as_mapping(),
             prompts=phone.prompts_for(language),

@@ -20,7 +20,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias, assert_never, cast
+from typing import Literal, TypeAlias, assert_never, cast, get_args
 
 from agi_handlers.audio_leg.batched_ears import BatchedEars
 from agi_handlers.audio_leg.leg import (
@@ -84,6 +84,7 @@ from model.vad.events import (
 )
 from model.vad.listener import CallerEar
 from model.vad.no_word import is_no_word
+from model.vad.options import Expected
 from telemetry import (
     BARGE_IN_STOP,
     BARGE_INS,
@@ -148,6 +149,8 @@ class CallParts:
     """When to call back, as the model wrote it -> as it is read back; None: unclear."""
     promises: Callable[[str], bool] = lambda text: False
     """Whether a reply's words announce a transfer."""
+    expects: Expected = "anything"
+    """What callers say here where the bot has asked for nothing else."""
     language: str = "en-us"
     ears: BatchedEars = field(default_factory=BatchedEars)
     """Of all calls of the process: they share runs of the detector."""
@@ -178,6 +181,7 @@ class Call:
         self._has_begun = asyncio.Event()
         self._mouth = BotMouth(parts.leg)
         self._gate = EchoGate(parts.ear, self._mouth)
+        parts.ear.expect(parts.expects)
         self._speech_started_s = 0.0
         self.num_turns = 0
         self.num_barge_ins = 0
@@ -351,6 +355,7 @@ class Call:
                         self._keep_secret("keys", is_secret=False)
                     is_noise = self._is_noise(said)
                     actions = machine.on_speech_ended(now_ms, said, is_noise=is_noise)
+                    ear.expect(self._parts.expects)  # what was asked for has come
                     self._act(actions, ended_s)
                 case SpeechTooLong(
                     started_samples=started, ended_samples=ended, pcm16=pcm16
@@ -488,14 +493,8 @@ class Call:
             speaking.fate.set_result(fate)
 
     def _play_prompt(self, prompt: Prompt, *, is_filler: bool) -> None:
-        async def play() -> None:
-            if is_filler:
-                await self._mouth.play_filler(prompt.pcm16)
-            else:
-                await self._mouth.play(prompt.pcm16)
-                await self._mouth.end_of_speech()
-
-        self._tasks.create_task(play())
+        play = self._mouth.play_filler if is_filler else self._mouth.play_whole
+        self._tasks.create_task(play(prompt.pcm16))
 
     async def _confirm(self, destination: str) -> str:
         """The target of a transfer; tells turn-taking when nobody is free there."""
@@ -619,6 +618,8 @@ class Call:
                 self._act(machine.on_reply_action(self._now_ms(), turn, name, argument))
                 if name in ("pause_recording", "resume_recording"):
                     self._keep_secret("action", is_secret=name == "pause_recording")
+                if name == "expect" and argument.strip() in get_args(Expected):
+                    self._parts.ear.expect(cast("Expected", argument.strip()))
                 if name == "callback" and self._parts.read_callback is not None:
                     words = argument.strip()
                     spoken = self._parts.read_callback(words)

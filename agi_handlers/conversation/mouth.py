@@ -66,6 +66,11 @@ class BotMouth:
         self._fillers.append((begin, begin + len(pcm16)))
         await self.play(pcm16)
 
+    async def play_whole(self, pcm16: bytes) -> None:
+        """A speech in one piece."""
+        await self.play(pcm16)
+        await self.end_of_speech()
+
     async def end_of_speech(self) -> None:
         """Nothing follows: the leg reports when all is heard."""
         self._is_whole = True

@@ -93,6 +93,10 @@ class PauseHabit:
         margin_ms = options.first_hangover_ms - options.pause_margin_ms
         self._longest_ms = margin_ms / options.pause_stretch
 
+    def expect(self, options: EndpointingOptions) -> None:
+        """Other bounds from now on; what is known of the caller stays."""
+        self._options = options
+
     def paused(self, pause_ms: float) -> None:
         """He was silent for so long, and then went on."""
         if pause_ms >= self._options.min_pause_ms:

@@ -36,7 +36,7 @@ from model.vad.events import (
     SpeechSuspectedEnd,
     SpeechTooLong,
 )
-from model.vad.options import EndpointingOptions
+from model.vad.options import EndpointingOptions, Expected
 
 
 class _State(Enum):
@@ -105,6 +105,10 @@ class Endpointing:
         else:
             events = self._wait_for_end()
         return events + self._cut_if_too_long()
+
+    def expect(self, what: Expected) -> None:
+        """What the caller was asked for; holds until something else is said here."""
+        self._habit.expect(self._options.expecting(what))
 
     def hint_turn_over(self, probability: float) -> None:
         """How likely the words so far are a finished turn; holds for this suspicion."""

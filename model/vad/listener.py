@@ -14,7 +14,7 @@ from model.audio.pcm import Wave, level_dbfs, wave_from_pcm16
 from model.vad.detector import DetectorStream, SpeechDetector
 from model.vad.endpointing import Endpointing
 from model.vad.events import SpeechEnded, SpeechEvent, SpeechSuspectedEnd, SpeechTooLong
-from model.vad.options import EndpointingOptions
+from model.vad.options import EndpointingOptions, Expected
 
 # What is no longer needed is dropped in steps: moving the rest costs a copy.
 _DROP_STEP_SAMPLES: Final = 4000
@@ -80,6 +80,10 @@ class CallerEar:
     def force_end(self) -> list[SpeechEvent]:
         """The audio is over: end the utterance at hand. The ear may go on."""
         return self._with_audio(self._endpointing.force_end(self.samples_heard))
+
+    def expect(self, what: Expected) -> None:
+        """What the caller was asked for: numbers come in groups, "yes" comes alone."""
+        self._endpointing.expect(what)
 
     def hint_turn_over(self, probability: float) -> None:
         """How likely the last suspected end is the end of the turn (from its words)."""

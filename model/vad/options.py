@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeAlias
+
+Expected: TypeAlias = Literal["anything", "digits", "yes_no"]
+"""What the caller was asked for."""
+
+
+# A look at the paper takes a second; longer than this feels like a lost line.
+_DIGITS_MS: Final = 900
+_DIGITS_MAX_MS: Final = 1_400
+_YES_NO_MS: Final = 340
+_YES_NO_MAX_MS: Final = 420
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +115,31 @@ class EndpointingOptions:
             raise ValueError("need max_utterance_ms >= 1000 and pre_roll_ms >= 0")
         if not 0 <= self.pause_memory <= 1 or self.pause_stretch < 0:
             raise ValueError("need 0 <= pause_memory <= 1 and pause_stretch >= 0")
+
+    def expecting(self, what: Expected) -> EndpointingOptions:
+        """The same for an answer of that kind.
+
+        Numbers are read out in groups, with looks at the paper between them; "yes" is
+        over when it is said.
+        """
+        match what:
+            case "digits":
+                return replace(
+                    self,
+                    first_hangover_ms=max(self.first_hangover_ms, _DIGITS_MS),
+                    min_hangover_ms=max(self.min_hangover_ms, _DIGITS_MS),
+                    max_hangover_ms=max(self.max_hangover_ms, _DIGITS_MAX_MS),
+                    unsure_hangover_ms=max(self.unsure_hangover_ms, _DIGITS_MAX_MS),
+                    short_speech_bonus_ms=0,
+                )
+            case "yes_no":
+                return replace(
+                    self,
+                    first_hangover_ms=min(self.first_hangover_ms, _YES_NO_MAX_MS),
+                    min_hangover_ms=min(self.min_hangover_ms, _YES_NO_MS),
+                    max_hangover_ms=min(self.max_hangover_ms, _YES_NO_MAX_MS),
+                )
+        return self
 
     @classmethod
     def fixed(cls, hangover_ms: int) -> EndpointingOptions:

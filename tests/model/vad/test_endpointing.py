@@ -168,6 +168,24 @@ def test_a_caller_who_pauses_gets_more_time_at_once() -> None:
     assert wait_ms(ear, WORDS + silence(320) + WORDS) > fluent + 100
 
 
+def test_a_number_read_out_in_groups_is_one_turn() -> None:
+    ear = endpointing(EndpointingOptions())
+    ear.expect("digits")
+    group = "~" * 12
+    number = (group + silence(800)) * 3 + group
+    assert len(ends(hear(ear, number + silence(1500)))) == 1
+    ear.expect("anything")
+    assert wait_ms(ear) < 900
+
+
+def test_yes_is_over_sooner_than_anything_else() -> None:
+    options = EndpointingOptions()
+    usual, quick = endpointing(options), endpointing(options)
+    quick.expect("yes_no")
+    assert wait_ms(quick, "~" * 10) < wait_ms(usual, "~" * 10)
+    assert wait_ms(quick, "~" * 100) < 600
+
+
 def test_no_habit_makes_anybody_wait_longer_than_the_limit() -> None:
     options = EndpointingOptions(pause_stretch=5.0)
     ear = endpointing(options)
