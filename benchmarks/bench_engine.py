@@ -513,15 +513,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     baselines: list[Baseline] = []
 
     def run_baselines() -> None:
-        number = min(8, max(calls))
-        baselines.append(one_at_a_time(other, options.shape, load, number))
-        if not load.max_audio_s:  # neither of these takes audio
-            baselines.append(
-                one_at_a_time(other, options.shape, load, number, keeps_prefix=True)
-            )
-            for number in calls:
-                one = continuous_batching(other, options.shape, load, number)
-                baselines.append(one)
+        baselines.extend(_run_baselines(other, options.shape, load, calls))
 
     if options.baseline:  # a network of its own: the engine takes over the weights
         other = random_checkpoint(options.shape, device, dtype)
@@ -537,12 +529,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
             between=run_baselines if options.baseline else lambda: None,
         )
     )
+    _report(options, checkpoint, measured, _median_baselines(baselines))
+    return 0
+
+
+def _run_baselines(
+    checkpoint: Checkpoint, shape: str, load: Load, calls: Sequence[int]
+) -> list[Baseline]:
+    number = min(8, max(calls))
+    found = [one_at_a_time(checkpoint, shape, load, number)]
+    if not load.max_audio_s:  # neither of these takes audio
+        kept = one_at_a_time(checkpoint, shape, load, number, keeps_prefix=True)
+        found.append(kept)
+        found += [continuous_batching(checkpoint, shape, load, n) for n in calls]
+    return found
+
+
+def _report(
+    options: argparse.Namespace,
+    checkpoint: Checkpoint,
+    measured: Measured,
+    baselines: Sequence[Baseline],
+) -> None:
+    """The table for people, and the line for programs."""
     results = [_median(rounds) for rounds in measured.results]
-    baselines = _median_baselines(baselines)
     print(f"decoding: {measured.decoding}")
-    print(
-        f"instructions of {load.shared_tokens} tokens warmed in {measured.warm_s:.2f} s"
-    )
+    print(f"instructions of {options.shared} tokens warmed in {measured.warm_s:.2f} s")
     print(_table(results))
     for baseline in baselines:
         print(
@@ -553,11 +565,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for result in results:
         for name, ratio in _ratios(result, baselines).items():
             print(f"{result.calls} calls: {ratio:.2f} times {name}, per CPU s")
+    device = checkpoint.device
+    dtype = str(checkpoint.dtype).removeprefix("torch.")
     record = {
         "benchmark": "engine",
         **provenance("torch", "transformers"),
         "gpu": torch.cuda.get_device_name() if device.type == "cuda" else None,
-        "parameters": vars(options) | {"dtype": str(dtype).removeprefix("torch.")},
+        "parameters": vars(options) | {"dtype": dtype},
         "decoding": measured.decoding,
         "warm_s": measured.warm_s,
         "memory": measured.memory | peak_memory(device),
@@ -568,7 +582,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "baselines": [asdict(baseline) for baseline in baselines],
     }
     print(json.dumps(record))
-    return 0
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
