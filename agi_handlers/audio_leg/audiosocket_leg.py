@@ -27,6 +27,7 @@ from agi_handlers.audio_leg.audiosocket_session import (
     SessionOptions,
 )
 from agi_handlers.audio_leg.caller_clock import CallerClock
+from agi_handlers.audio_leg.caller_format import CallerAudioReader
 from agi_handlers.audio_leg.channel_end import why_ended
 from agi_handlers.audio_leg.event_queue import LegEventQueue
 from agi_handlers.audio_leg.frame_wheel import FrameWheel
@@ -124,6 +125,7 @@ class AudioSocketLeg:
         self._events = LegEventQueue()
         self._clock = CallerClock(self._events, options.gap_after_ms)
         self._keys = SentKeys()
+        self._reader = CallerAudioReader()
         self._room = asyncio.Event()
         self._room.set()
         self._generation = 0  # counts stops: a play() that waited is then void
@@ -226,7 +228,8 @@ class AudioSocketLeg:
         if isinstance(message, Audio):
             self.num_frames_received += 1
             self._clock.heard()
-            self._events.put_audio(message.pcm16)
+            heard = self._reader.read(message.pcm16, time.monotonic(), message.rate_hz)
+            self._events.put_audio(heard)
         else:
             self._events.put(CallerKey(message.key))
 

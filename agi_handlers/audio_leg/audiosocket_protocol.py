@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Final, TypeAlias
 from uuid import UUID
 
-from model.audio.frames import FRAME_BYTES, SAMPLE_BYTES, SILENCE_FRAME
+from model.audio.frames import FRAME_BYTES, RATE_HZ, SAMPLE_BYTES, SILENCE_FRAME
 
 HEADER_BYTES: Final = 3
 UUID_BYTES: Final = 16
@@ -33,6 +33,18 @@ class Kind(IntEnum):
     ERROR = 0xFF
 
 
+_RATES_HZ: Final = {
+    Kind.AUDIO: RATE_HZ,
+    **dict(
+        zip(
+            range(0x11, 0x19),
+            (12_000, 16_000, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000),
+            strict=True,
+        )
+    ),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class CallId:
     """The first message of every connection: which call it belongs to."""
@@ -42,9 +54,10 @@ class CallId:
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """8 kHz audio of the caller; from the application always 20 ms."""
+    """Audio of the caller; from the application always 20 ms, so far at 8 kHz."""
 
     pcm16: bytes
+    rate_hz: int = RATE_HZ
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +153,11 @@ class AudioSocketDecoder:
         return messages
 
     def _receive_message(self, kind: int, payload: bytes) -> None:
-        if kind == Kind.AUDIO:
+        if kind in _RATES_HZ:
             if len(payload) % SAMPLE_BYTES:
                 self._fail(f"audio of {len(payload)} bytes is half a sample too long")
             elif payload:
-                self._messages.append(Audio(payload))
+                self._messages.append(Audio(payload, _RATES_HZ[kind]))
         elif kind == Kind.DIGIT:
             self._receive_digit(payload)
         elif kind == Kind.CALL_ID:

@@ -20,6 +20,7 @@ import asyncio
 import logging
 import math
 import string
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ from agi_handlers.agi.commands import (
 )
 from agi_handlers.agi.connection import AgiConnection
 from agi_handlers.audio_leg.caller_clock import CallerClock
+from agi_handlers.audio_leg.caller_format import CallerAudioReader
 from agi_handlers.audio_leg.channel_end import why_ended
 from agi_handlers.audio_leg.event_queue import LegEventQueue
 from agi_handlers.audio_leg.file_exchange import FileExchange
@@ -186,6 +188,7 @@ class EagiLeg:
         self._is_filling = False
         self._ending = False
         self._odd_byte = b""
+        self._reader = CallerAudioReader()
 
     def begin(self, inner: AgiConnection, files: FileExchange) -> None:
         """Both connections are there."""
@@ -259,7 +262,8 @@ class EagiLeg:
         stream = self._odd_byte + pcm16 if self._odd_byte else pcm16
         whole = len(stream) - len(stream) % SAMPLE_BYTES
         self._odd_byte = stream[whole:]
-        self._events.put_audio(stream[:whole])
+        heard = self._reader.read(stream[:whole], time.monotonic())
+        self._events.put_audio(heard)
 
     # --- the leg's task ---
 

@@ -92,10 +92,15 @@ def test_the_length_is_big_endian_and_asterisks_frame_is_323_bytes() -> None:
 
 def test_unknown_kinds_are_stepped_over_and_counted() -> None:
     decoder = AudioSocketDecoder()
-    decoder.receive_data(raw(0x12, bytes(640)) + raw(0x77, b"") + digit_message("5"))
+    decoder.receive_data(raw(0x19, bytes(640)) + raw(0x77, b"") + digit_message("5"))
     assert decoder.events_received() == [Digit("5")]
     assert decoder.num_unknown == 2
     assert decoder.fault is None
+
+
+def test_audio_at_another_rate_says_so() -> None:
+    assert decode(raw(0x12, bytes(640))) == [Audio(bytes(640), 16_000)]
+    assert decode(raw(0x18, bytes(2))) == [Audio(bytes(2), 192_000)]
 
 
 def test_a_digit_that_is_no_key_is_counted_not_reported() -> None:

@@ -1,0 +1,153 @@
+"""Is that telephone audio? Notices another rate, law or byte order, and mends it.
+
+Asterisk promises 8 kHz linear audio.  A dialer with a patched module, a relay with
+another format, a wrong setting in between send something else, and then the caller is
+heard as noise or not at all.  What is measured is the flow of bytes in a second that
+came steadily (a burst of late packets says nothing of the rate), and how much one
+sample resembles the next: in speech much, in speech read wrongly not at all.
+
+    16,000 bytes a second: 8 kHz linear        32,000: 16 kHz linear
+     8,000 bytes a second: 8 kHz, 8-bit law
+
+Pure: the time is an argument.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+import numpy as np
+
+from model.audio.frames import RATE_HZ, SAMPLE_BYTES
+from model.audio.g711 import alaw_decode, ulaw_decode
+from model.audio.pcm import Wave, pcm16_from_wave, wave_from_pcm16
+from model.audio.resample import StreamResampler
+from telemetry import ERRORS, fields
+
+logger = logging.getLogger(__name__)
+
+_BIN_S: Final = 0.1
+_NUM_BINS: Final = 8  # judged within a second of the first byte
+_STEADY: Final = (0.5, 1.6)  # of the mean, each bin of a second that counts
+# In speech and in noise of a telephone's band the next sample is nearly this one.
+_ALIKE: Final = 0.5
+_UNLIKE: Final = 0.25
+_LEAST_LEVEL: Final = 1e-3  # of full scale: silence looks the same in any format
+
+
+class CallerFormat(Enum):
+    """What comes from the caller's side, whatever it was said to be."""
+
+    LINEAR = "8 kHz linear"
+    WIDE = "16 kHz linear"
+    SWAPPED = "8 kHz linear, bytes swapped"
+    ULAW = "8 kHz mu-law"
+    ALAW = "8 kHz A-law"
+
+
+class CallerAudioReader:
+    """One call's audio in, 8 kHz pcm16 out; whole samples where one has two bytes."""
+
+    def __init__(self) -> None:
+        self.format = CallerFormat.LINEAR
+        self._is_sure = False
+        self._bins: list[int] = []
+        self._began_s = 0.0
+        self._kept = bytearray()
+        self._resampler: StreamResampler | None = None
+        self._resampled_hz = RATE_HZ
+
+    def read(self, octets: bytes, at_s: float, rate_hz: int = RATE_HZ) -> bytes:
+        """What came next, at this time; `rate_hz`: as its sender declares it."""
+        if rate_hz != RATE_HZ:
+            return self._resampled(octets, rate_hz)
+        if not self._is_sure:
+            self._measure(octets, at_s)
+        match self.format:
+            case CallerFormat.LINEAR:
+                return octets
+            case CallerFormat.SWAPPED:
+                return np.frombuffer(octets, dtype=">i2").astype("<i2").tobytes()
+            case CallerFormat.ULAW:
+                return ulaw_decode(octets)
+            case CallerFormat.ALAW:
+                return alaw_decode(octets)
+            case CallerFormat.WIDE:
+                return self._resampled(octets, 2 * RATE_HZ)
+
+    def _resampled(self, octets: bytes, rate_hz: int) -> bytes:
+        if self._resampler is None or self._resampled_hz != rate_hz:
+            # withholds a tenth of a second: late, but there, and the log says so
+            self._resampler = StreamResampler(rate_hz, RATE_HZ)
+            self._resampled_hz = rate_hz
+            logger.warning("caller_audio_rate", extra=fields(rate_hz=rate_hz))
+        return pcm16_from_wave(self._resampler.feed(wave_from_pcm16(octets)))
+
+    def _measure(self, octets: bytes, at_s: float) -> None:
+        if not self._bins:
+            self._began_s = at_s
+        index = int((at_s - self._began_s) / _BIN_S)
+        if index < len(self._bins) - 1:  # the clock was set back
+            self._bins.clear()
+            self._kept.clear()
+            index, self._began_s = 0, at_s
+        if index < _NUM_BINS:
+            self._bins += [0] * (index + 1 - len(self._bins))
+            self._bins[index] += len(octets)
+            self._kept += octets
+            return
+        found = self._judge()
+        self._is_sure = found is not None
+        if found is not None and found is not self.format:
+            self.format = found
+            ERRORS.labels(kind="caller_audio_format").inc()
+            logger.error("caller_audio_is", extra=fields(format=found.value))
+        self._bins.clear()
+        self._kept.clear()
+
+    def _judge(self) -> CallerFormat | None:
+        """None: nothing can be said yet."""
+        mean = len(self._kept) / len(self._bins)
+        if len(self._bins) < _NUM_BINS or not all(
+            _STEADY[0] * mean <= num <= _STEADY[1] * mean for num in self._bins
+        ):
+            return None
+        octets = bytes(self._kept[: len(self._kept) // SAMPLE_BYTES * SAMPLE_BYTES])
+        rate = len(octets) / (_NUM_BINS * _BIN_S) / (RATE_HZ * SAMPLE_BYTES)
+        if 1.6 <= rate <= 2.4:
+            return CallerFormat.WIDE
+        if 0.4 <= rate <= 0.6:
+            return _best(octets, {CallerFormat.ULAW: ulaw_decode,
+                                  CallerFormat.ALAW: alaw_decode})  # fmt: skip
+        if not 0.8 <= rate <= 1.25:
+            return None
+        return _best(octets, {CallerFormat.LINEAR: bytes,
+                              CallerFormat.SWAPPED: _swapped})  # fmt: skip
+
+
+def _best(
+    octets: bytes, readings: dict[CallerFormat, Callable[[bytes], bytes]]
+) -> CallerFormat | None:
+    """The reading that looks like sound, if another does not; None: cannot be told."""
+    waves = {form: wave_from_pcm16(read(octets)) for form, read in readings.items()}
+    # a law read as the other is louder, and bytes swapped are nearly full scale
+    loudness = {form: float(np.std(wave)) for form, wave in waves.items()}
+    if max(loudness.values()) < _LEAST_LEVEL:
+        return None
+    alike = {form: _likeness(wave) for form, wave in waves.items()}
+    best = max(alike, key=lambda form: (round(alike[form], 1), -loudness[form]))
+    return best if alike[best] >= _ALIKE else None
+
+
+def _likeness(wave: Wave) -> float:
+    """Correlation of each sample with the next."""
+    steady = wave - wave.mean()
+    power = float(np.sum(steady**2)) + 1e-12
+    return float(np.sum(steady[1:] * steady[:-1])) / power
+
+
+def _swapped(octets: bytes) -> bytes:
+    return np.frombuffer(octets, dtype=">i2").astype("<i2").tobytes()
