@@ -37,6 +37,8 @@ class BatchedEars:
 
     async def hear(self, ear: CallerEar, pcm16: bytes) -> list[SpeechEvent]:
         """`ear.feed(pcm16)`, together with other calls; one at a time for each ear."""
+        if not ear.completes_window(pcm16):
+            return ear.feed(pcm16)  # nothing to judge yet, and nothing to wait for
         loop = asyncio.get_running_loop()
         if self._timer is None:
             self._timer = loop.call_later(BATCH_S, self._feed)

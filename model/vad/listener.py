@@ -57,6 +57,12 @@ class CallerEar:
         """Between start and end of an utterance, pauses included."""
         return self._endpointing.is_speech
 
+    def completes_window(self, pcm16: bytes) -> bool:
+        """Whether the detector would have to judge, were this fed."""
+        num_bytes = len(self._kept) + len(pcm16)
+        heard = self._kept_from_samples + num_bytes // SAMPLE_BYTES
+        return heard - self._judged_samples >= self._window_samples
+
     def feed(self, pcm16: bytes) -> list[SpeechEvent]:
         """More of the caller's audio (8 kHz), cut anywhere, even within a sample."""
         self._kept += pcm16

@@ -8,7 +8,8 @@ pace of a telephone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,6 +63,18 @@ class Sounds:
 
 
 @dataclass(frozen=True, slots=True)
+class Coughs:
+    """A sound as loud as words, without any pitch."""
+
+    start_s: float
+    end_s: float
+
+    def frame(self, at_s: float) -> bytes:
+        noise = np.random.default_rng(round(at_s * 50)).standard_normal(160)
+        return pcm16_from_wave((0.2 * noise).astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True)
 class Presses:
     at_s: float
     key: str
@@ -77,7 +90,7 @@ class HangsUp:
 class ScriptedLeg:
     """A full-duplex leg with a caller who follows a script."""
 
-    script: Sequence[Speaks | Sounds | Presses | HangsUp]
+    script: Sequence[Speaks | Sounds | Coughs | Presses | HangsUp]
     name: LegName = "audiosocket"
     is_full_duplex: bool = True
     played: list[tuple[float, float]] = field(default_factory=list)
@@ -92,8 +105,27 @@ class ScriptedLeg:
     _tick: int = 0
     _pressed: set[Presses] = field(default_factory=set)
     num_stops: int = 0
+    chunk_samples: int = 160
+    """How the caller's audio is cut: less than a frame, or several at once."""
 
     async def events(self) -> AsyncIterator[LegEvent]:
+        waiting = b""
+        size = 2 * self.chunk_samples
+        async with aclosing(self._frames()) as frames:
+            async for event in frames:
+                if isinstance(event, LegClosed):
+                    closed = event
+                    break
+                if not isinstance(event, CallerAudio):
+                    yield event
+                    continue
+                waiting += event.pcm16
+                while len(waiting) >= size:
+                    yield CallerAudio(waiting[:size])
+                    waiting = waiting[size:]
+        yield closed
+
+    async def _frames(self) -> AsyncGenerator[LegEvent]:
         loop = asyncio.get_running_loop()
         if self._zero_s is None:
             self._zero_s = loop.time()
@@ -119,7 +151,7 @@ class ScriptedLeg:
                 isinstance(s, Speaks) and s.start_s <= now_s < s.end_s
                 for s in self.script
             )
-            tones = [s for s in self.script if isinstance(s, Sounds)]
+            tones = [s for s in self.script if isinstance(s, Sounds | Coughs)]
             tone = next((s for s in tones if s.start_s <= now_s < s.end_s), None)
             if tone is not None:
                 yield CallerAudio(tone.frame(now_s))

@@ -19,6 +19,7 @@ from model.errors import GenerationFailed, SpeechUnavailable, SynthesisFailed
 from model.speech import TypedTurn, Utterance
 from tests.fakes.call_parts import (
     Answer,
+    Coughs,
     HangsUp,
     Presses,
     ScriptedLeg,
@@ -43,7 +44,7 @@ class Talk:
 
 
 def talk(
-    script: Sequence[Speaks | Presses | HangsUp],
+    script: Sequence[Speaks | Coughs | Presses | HangsUp],
     answers: Sequence[Answer] = (),
     options: TurnTakingOptions | None = None,
     transfer: dict[str, str] | None = None,
@@ -51,8 +52,9 @@ def talk(
     record: Callable[[], Awaitable[None]] | None = None,
     confirm: Callable[[str], Awaitable[str | None]] | None = None,
     pauses: list[bool] | None = None,
+    chunk_samples: int = 160,
 ) -> Talk:
-    leg = ScriptedLeg(script)
+    leg = ScriptedLeg(script, chunk_samples=chunk_samples)
     session = session or ScriptedSession(list(answers))
     campaign = Campaign(name="test", transfer=transfer or {})
     parts = CallParts(
