@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
-import os
 import random
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -285,9 +286,52 @@ def write_shard(folder: Path, index: int, seed: int, options: CorpusOptions) -> 
 
 def _work(job: tuple[Path, int, int, CorpusOptions]) -> int:
     folder, index, seed, options = job
-    if not (folder / f"{index:05d}.json").exists():
-        write_shard(folder, index, seed, options)
+    write_shard(folder, index, seed, options)
     return index
+
+
+_FIRST_WORD_SHARD = 90_000  # so that more of either can be added later
+
+
+def make_corpus(
+    out: Path,
+    *,
+    shards: int = 100,
+    word_shards: int = 50,
+    workers: int = 2,
+    seed: int = 7,
+    stop_after_s: float = math.inf,
+    dialogues_a_shard: int = 500,
+) -> bool:
+    """Make the shards that are not there yet; says whether all are there now.
+
+    Every shard comes from the seed and its number: more workers or a second call give
+    the same words. Stops between two shards when the time is over.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    sentences = CorpusOptions(dialogues_a_shard=dialogues_a_shard)
+    words = replace(sentences, words_only=True)
+    numbers = [(i, sentences) for i in range(shards)]
+    # Evenly between the others: training may begin on the first ones.
+    every = max(shards // max(word_shards, 1), 1)
+    for i in range(word_shards):
+        numbers.insert(i * (every + 1) + 1, (_FIRST_WORD_SHARD + i, words))
+    jobs = [
+        (out, i, seed * 100_003 + i, o)
+        for i, o in numbers
+        if not (out / f"{i:05d}.json").exists()
+    ]
+    done = 0
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for start in range(0, len(jobs), 4 * workers):
+            if time.monotonic() - began > stop_after_s:
+                break
+            for index in pool.imap_unordered(_work, jobs[start : start + 4 * workers]):
+                done += 1
+                left = len(jobs) - done
+                print(json.dumps({"shard": index, "left": left}), flush=True)
+    return done == len(jobs)
 
 
 def main() -> None:
@@ -298,20 +342,7 @@ def main() -> None:
     parser.add_argument("--word-shards", type=int, default=50, help="no sentences")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
-    chosen = parser.parse_args()
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    sentences, words = CorpusOptions(), CorpusOptions(words_only=True)
-    first_word_shard = 90_000  # so that more of either can be added later
-    numbers = [(i, sentences) for i in range(chosen.shards)]
-    # Evenly between the others: training may begin on the first ones.
-    every = max(chosen.shards // max(chosen.word_shards, 1), 1)
-    for i in range(chosen.word_shards):
-        numbers.insert(i * (every + 1) + 1, (first_word_shard + i, words))
-    jobs = [(chosen.out, i, chosen.seed * 100_003 + i, o) for i, o in numbers]
-    with multiprocessing.get_context("spawn").Pool(chosen.workers) as pool:
-        for index in pool.imap_unordered(_work, jobs):
-            print(json.dumps({"shard": index}), flush=True)
+    make_corpus(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from model.training.dialogue import draw_dialogue
 from model.training.grammar import draw_words
@@ -21,8 +20,6 @@ from model.training.rows import Heard, Row, RowMaker, imagined_words
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    from torch import Tensor
 
 _MAX_TRIM_FRAMES = 40  # of silence, so that a clip seen twice is cut up differently
 _KEEP_LEAD_FRAMES = 4
@@ -73,11 +70,14 @@ def read_corpus(folder: Path, known: dict[str, list[StoredDialogue]]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Clips of like length, padded: mel (A, 80, F), frames (A,), phonemes (A, F/2)."""
+    """Clips of like length, padded: mel (A, 80, F), frames (A,), phonemes (A, F/2).
 
-    mel: Tensor
-    num_frames: Tensor
-    phones: Tensor
+    Arrays, because they may come from another process.
+    """
+
+    mel: np.ndarray[Any, Any]
+    num_frames: np.ndarray[Any, Any]
+    phones: np.ndarray[Any, Any]
     clips: tuple[int, ...]
 
 
@@ -222,9 +222,9 @@ def _pad(
             _another_voice(rng, mel[row, : len(mels[i])])
             _mask(rng, mel[row, : len(mels[i])])
     return Audio(
-        torch.from_numpy(mel).transpose(1, 2).contiguous(),
-        torch.tensor([len(mels[i]) for i in chosen]),
-        torch.from_numpy(classes),
+        np.ascontiguousarray(mel.transpose(0, 2, 1)),
+        np.array([len(mels[i]) for i in chosen]),
+        classes,
         tuple(chosen),
     )
 

@@ -19,20 +19,31 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from model.training import festival, grammar, greedy, human_recordings, measures
+from model.training.calibrate import Calibration, opening_turn, turn_end_scores
 from model.training.corpus import CorpusOptions, Studio
+from model.training.dialogue import (
+    GREETING,
+    NOT_HEARD,
+    NOT_UNDERSTOOD,
+    STILL_NOT_HEARD,
+    STILL_NOT_UNDERSTOOD,
+    Turn,
+    draw_dialogue,
+)
 from model.training.dialogue import Dialogue as Script
-from model.training.dialogue import Policy, Turn, draw_dialogue
 from model.training.prompts import DEMO_INSTRUCTIONS, TRANSCRIBE_PROMPTS
 from model.ultravox.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from model.ultravox.clip import AudioClip
 from model.ultravox.inputs import Dialogue
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from model.training.aligned import AlignedSpeech
 
 _TODAY = date(2026, 1, 5)
+ASKS_AGAIN = frozenset({NOT_HEARD, NOT_UNDERSTOOD})
+OFFERS_A_PERSON = frozenset({STILL_NOT_HEARD, STILL_NOT_UNDERSTOOD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,11 @@ class EvaluateOptions:
     clips: int = 300
     dialogues: int = 80
     seed: int = 77
+    sets: tuple[str, ...] = ()  # names; none given: all
+
+    def wants(self, name: str) -> bool:
+        """Whether this set is to be measured."""
+        return not self.sets or name in self.sets
 
 
 SETS: tuple[tuple[str, str, CorpusOptions], ...] = (
@@ -88,12 +104,6 @@ SETS: tuple[tuple[str, str, CorpusOptions], ...] = (
         CorpusOptions(voices="held_out_espeak"),
     ),
 )
-
-
-def opening_turn(spoken: grammar.Spoken) -> Turn:
-    """A turn with the reply it should get at the start of a call."""
-    reply = Policy().answer(spoken.intent, spoken.slots)
-    return Turn("speech", spoken, spoken.intent, spoken.text, reply)
 
 
 def draw_turns(rng: random.Random, count: int, split: grammar.Split) -> list[Turn]:
@@ -208,42 +218,46 @@ class Examiner:
             "turns_right": _percent(right_turns, turns),
         }
 
-    def turn_ends(self, studio: Studio, count: int) -> dict[str, float]:
+    def turn_ends(self, studio: Studio, count: int) -> dict[str, float | None]:
         """How well P(turn over) tells whole turns from turns broken off."""
-        rng = studio.rng
-        whole: list[Turn] = []
-        cut: list[Turn] = []
-        while min(len(whole), len(cut)) < count:
-            spoken = grammar.draw(
-                rng, rng.choice(grammar.INTENTS), studio.options.split
-            )
-            turn = opening_turn(spoken)
-            points = grammar.cut_points(spoken)
-            if points and len(cut) < count:
-                words = spoken.text.split()
-                at = rng.choice(points)
-                said = " ".join(words[:at])
-                cut.append(Turn("cut", spoken, "unfinished", said, "", words[at]))
-            if len(whole) < count:
-                whole.append(turn)
-        scores = []
-        for turns in (whole, cut):
-            prompts = []
-            for sample in record(studio, turns):
-                dialogue = self._dialogue()
-                dialogue.append_user_clip(sample.clip)
-                prompts.append(dialogue.prompt())
-            scores.append(greedy.turn_end_probabilities(self.checkpoint, prompts))
-        over, going_on = scores
+        scores = turn_end_scores(self.checkpoint, studio, count)
         at_half = [sum(s >= 0.5 for s in part) for part in scores]
-        threshold = measures.threshold_for(going_on, 0.03)
+        found = Calibration.measure(*scores)
         return {
-            "clips": 2 * count,
-            "auc": round(measures.area_under_roc(over, going_on), 4),
+            "clips": found.clips,
+            "auc": found.auc,
             "over_known_at_0.5": _percent(at_half[0], count),
             "cut_off_at_0.5": _percent(at_half[1], count),
-            "threshold_for_3_percent_cut_off": round(threshold, 4),
-            "over_known_there": _percent(sum(s > threshold for s in over), count),
+            "over_from": found.over_from,
+            "over_found_percent": round(100 * found.over_found, 1),
+        }
+
+    def not_speech(self, studio: Studio, count: int) -> dict[str, float]:
+        """What is no turn at all: asked again, a person offered, nothing invented."""
+        rng = studio.rng
+        right = offered = invented = 0
+        for index in range(count):
+            kind = "noise" if index % 2 else "outside"
+            spoken = grammar.outside(rng, "held_out") if kind == "outside" else None
+            turn = Turn(kind, spoken, kind, "", "")
+            dialogue = self._dialogue()
+            dialogue.append_assistant_text(GREETING)
+            voice, line = studio.draw_voice(), studio.draw_line()
+            replies = []
+            for _ in range(2):
+                wave = studio.record(turn, voice, line).wave
+                dialogue.append_user_clip(AudioClip(wave))
+                (ids,) = greedy.reply(self.checkpoint, [dialogue.prompt()])
+                dialogue.append_assistant_tokens(ids)
+                replies.append(self.checkpoint.chat.decode(ids))
+            right += replies[0] in ASKS_AGAIN
+            offered += replies[1] in OFFERS_A_PERSON
+            invented += any("[[" in r or measures.sense(r) != r for r in replies)
+        return {
+            "clips": 2 * count,
+            "asked_again": _percent(right, count),
+            "then_offered_a_person": _percent(offered, count),
+            "acted_or_named_a_number": _percent(invented, count),
         }
 
 
@@ -254,46 +268,71 @@ def examine(
     examiner = Examiner(checkpoint)
     report: dict[str, Any] = {"parameters": checkpoint.num_parameters}
     for index, (name, about, corpus) in enumerate(SETS):
+        if not options.wants(name):
+            continue
         studio = Studio(options.seed + index, corpus)
         turns = draw_turns(studio.rng, options.clips, corpus.split)
         report[name] = {"about": about} | examiner.single_turns(record(studio, turns))
         print(name, json.dumps(report[name]), flush=True)
     held_out = CorpusOptions(is_clean=True, voices="held_out_espeak", split="held_out")
-    studio = Studio(options.seed + 50, held_out)
-    turns = draw_turns(studio.rng, options.clips // 2, "held_out")
-    texts = [t.spoken.text for t in turns if t.spoken is not None]
-    try:
-        said = festival.speak_all(texts)
-    except FileNotFoundError:
-        report["F"] = {"about": "festival is not installed: not measured"}
-    else:
-        samples = send(studio, list(zip(turns, said, strict=True)))
-        about = "Festival ked, never trained on, held-out phrasings"
-        report["F"] = {"about": about} | examiner.single_turns(samples)
-    print("F", json.dumps(report["F"]), flush=True)
     calls = CorpusOptions(is_clean=True, voices="held_out_espeak")
-    studio = Studio(options.seed + 60, calls)
-    report["calls"] = examiner.dialogues(studio, options.dialogues)
-    print("calls", json.dumps(report["calls"]), flush=True)
-    report["turn_end"] = examiner.turn_ends(
-        Studio(options.seed + 70, held_out), options.clips // 2
+
+    def note(name: str, measure: Callable[[], dict[str, Any]]) -> None:
+        if options.wants(name):
+            report[name] = measure()
+            print(name, json.dumps(report[name]), flush=True)
+
+    note("F", lambda: _festival(examiner, Studio(options.seed + 50, held_out), options))
+    note(
+        "calls",
+        lambda: examiner.dialogues(Studio(options.seed + 60, calls), options.dialogues),
     )
-    print("turn_end", json.dumps(report["turn_end"]), flush=True)
+    note(
+        "turn_end",
+        lambda: examiner.turn_ends(
+            Studio(options.seed + 70, held_out), options.clips // 2
+        ),
+    )
+    note(
+        "not_speech",
+        lambda: examiner.not_speech(
+            Studio(options.seed + 75, CorpusOptions(voices="held_out_espeak")),
+            options.clips // 4,
+        ),
+    )
     report["confusions"] = [
         [intent, got, count]
         for (intent, got), count in examiner.confusions.most_common(40)
     ]
     if human is not None:
-        studio = Studio(options.seed + 80, CorpusOptions(is_clean=True))
-        pairs = [
-            (opening_turn(spoken), speech)
-            for spoken, speech in human_recordings.turns(human, options.clips // 3)
-        ]
-        about = "one human voice, digits, days and times spliced from prompts"
-        samples = send(studio, pairs)
-        report["H"] = {"about": about} | examiner.single_turns(samples)
-        print("H", json.dumps(report["H"]), flush=True)
+        note("H", lambda: _human(examiner, human, options))
     return report
+
+
+def _festival(
+    examiner: Examiner, studio: Studio, options: EvaluateOptions
+) -> dict[str, Any]:
+    turns = draw_turns(studio.rng, options.clips // 2, "held_out")
+    texts = [t.spoken.text for t in turns if t.spoken is not None]
+    try:
+        said = festival.speak_all(texts)
+    except FileNotFoundError:
+        return {"about": "festival is not installed: not measured"}
+    samples = send(studio, list(zip(turns, said, strict=True)))
+    about = "Festival ked, never trained on, held-out phrasings"
+    return {"about": about} | examiner.single_turns(samples)
+
+
+def _human(
+    examiner: Examiner, folder: Path, options: EvaluateOptions
+) -> dict[str, Any]:
+    studio = Studio(options.seed + 80, CorpusOptions(is_clean=True))
+    pairs = [
+        (opening_turn(spoken), speech)
+        for spoken, speech in human_recordings.turns(folder, options.clips // 3)
+    ]
+    about = "one human voice, digits, days and times spliced from prompts"
+    return {"about": about} | examiner.single_turns(send(studio, pairs))
 
 
 def _percent(part: int, whole: int) -> float:
@@ -306,12 +345,18 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--clips", type=int, default=EvaluateOptions().clips)
     parser.add_argument("--dialogues", type=int, default=EvaluateOptions().dialogues)
+    parser.add_argument("--report", type=Path, help="file for the numbers")
+    parser.add_argument("--sets", default="", help="names with commas; default: all")
     parser.add_argument("--human", type=Path, help="folder of Asterisk's prompts")
     chosen = parser.parse_args()
     torch.set_num_threads(2)
     checkpoint = load_checkpoint(str(chosen.checkpoint), LoadOptions(device="cpu"))
-    options = EvaluateOptions(clips=chosen.clips, dialogues=chosen.dialogues)
-    print(json.dumps(examine(checkpoint, options, chosen.human)))
+    sets = tuple(name for name in chosen.sets.split(",") if name)
+    options = EvaluateOptions(chosen.clips, chosen.dialogues, sets=sets)
+    report = examine(checkpoint, options, chosen.human)
+    if chosen.report is not None:
+        chosen.report.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

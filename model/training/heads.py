@@ -64,11 +64,15 @@ class WordHead(nn.Module):
         cross = -(log_p * shares).sum(-1).mean()
         wanted = (embeddings[ids] * shares[..., None]).sum(1)
         distance = (vectors - wanted).square().sum(-1).mean() / square.mean()
-        right = nearness.argmax(-1) == ids[torch.arange(len(ids)), shares.argmax(-1)]
+        right = (
+            nearness.argmax(-1) == ids.gather(1, shares.argmax(-1, keepdim=True))[:, 0]
+        )
         return cross + 0.5 * distance, right.float().mean().detach()
 
 
-def mixtures(heard: Sequence[Heard], silence: int) -> tuple[Tensor, Tensor]:
+def mixtures(
+    heard: Sequence[Heard], silence: int, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
     """All clips' mixtures end to end: ids (N, 4) and shares (N, 4), silence last."""
     ids: list[list[int]] = []
     shares: list[list[float]] = []
@@ -81,4 +85,4 @@ def mixtures(heard: Sequence[Heard], silence: int) -> tuple[Tensor, Tensor]:
             gap = 3 - len(slot)
             ids.append([*row_ids, *[silence] * gap, silence])
             shares.append([*row_shares, *[0.0] * gap, max(1.0 - total * scale, 0.0)])
-    return torch.tensor(ids), torch.tensor(shares)
+    return torch.tensor(ids, device=device), torch.tensor(shares, device=device)

@@ -33,12 +33,14 @@ def read_group(
     targets = torch.full((len(rows), longest), IGNORE)
     is_audio = torch.zeros((len(rows), longest), dtype=torch.bool)
     pieces: list[Tensor] = []
+    device = network.language_model.get_input_embeddings().weight.device
     for r, row in enumerate(rows):
         ids[r, : len(row.ids)] = torch.tensor(row.ids)
         targets[r, : len(row.ids)] = torch.tensor(row.targets)
         for start, clip in row.audio:
             is_audio[r, start : start + len(vectors[clip])] = True
             pieces.append(vectors[clip])
+    ids, targets, is_audio = (t.to(device) for t in (ids, targets, is_audio))
     if pieces:
         embeds = network.merge(ids, is_audio, torch.cat(pieces))
     else:

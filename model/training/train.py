@@ -1,7 +1,7 @@
 """Train the demo model: python -m model.training.train --corpus DIR --out DIR.
 
 The corpus comes from `python -m model.training.corpus`. A run can be stopped (SIGTERM
-saves) and goes on with ``--resume``; progress is JSON lines in ``log.jsonl``. The
+saves) and goes on when it is called again; progress is JSON lines in ``log.jsonl``. The
 learning rate falls over the last part: judge no run before.
 """
 
@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from model.training.dataset import StoredDialogue, read_corpus, spoken_batch
+from model.training.options import TrainOptions, on_gpu
 from model.training.threads import ThreadChoice
-from model.training.trainer import Trainer, TrainOptions
+from model.training.trainer import Trainer
 
 _REPORT_EVERY_S = 15.0
 
@@ -48,9 +50,15 @@ class Means:
 class Run:
     """Takes steps until the budget is used or someone asks to stop."""
 
-    def __init__(self, trainer: Trainer, check: Path | None = None) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        check: Path | None = None,
+        stop_after_s: float = math.inf,
+    ) -> None:
         self.trainer = trainer
         self.check_folder = check
+        self.stop_after_s = stop_after_s
         self.stop_asked = False
         self._threads = ThreadChoice(trainer.options.num_threads)
         self._means = Means({}, {})
@@ -58,7 +66,8 @@ class Run:
     def go(self) -> None:
         """Train, log, save."""
         trainer, options = self.trainer, self.trainer.options
-        began = time.monotonic() - trainer.spent_s
+        called = time.monotonic()
+        began = called - trainer.spent_s
         saved = checked = reported = trainer.spent_s
         clips = 0.0
         with (trainer.folder / "log.jsonl").open("a") as log:
@@ -89,7 +98,12 @@ class Run:
                     note({"step": trainer.step, "check": rates})
                     checked = now_s
                 trainer.spent_s = time.monotonic() - began
+                if time.monotonic() - called > self.stop_after_s:
+                    self.stop_asked = True
         trainer.save()
+        trainer.close()
+        if trainer.progress >= 1:
+            (trainer.folder / "done").touch()
 
     def _progress(self, clips_per_s: float) -> dict[str, Any]:
         trainer = self.trainer
@@ -128,42 +142,59 @@ def check(trainer: Trainer, folder: Path, num_dialogues: int = 60) -> dict[str, 
     return {k: round(v, 3) for k, v in result.items()}
 
 
-def main() -> None:
-    """Command line."""
-    defaults = TrainOptions()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--check", type=Path, help="corpus to measure on, not trained")
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--start-from", type=Path, help="checkpoint to go on from")
-    for name in ("minutes", "text_until", "heads_until", "decay_from", "learning_rate"):
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=float, default=getattr(defaults, name))
-    for name in (
-        "seed",
-        "num_threads",
-        "ear_every",
-        "imagined_a_step",
-        "imagined_beside",
-        "warm_up_steps",
-    ):
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=int, default=getattr(defaults, name))
-    chosen = vars(parser.parse_args())
-    corpus, out, checked = chosen.pop("corpus"), chosen.pop("out"), chosen.pop("check")
-    resume, start_from = chosen.pop("resume"), chosen.pop("start_from")
-    options = replace(defaults, **chosen)
+def default_options(kind: str) -> TrainOptions:
+    """Of ``cpu`` or ``gpu``; ``auto`` looks whether there is one."""
+    if kind == "auto":
+        kind = "gpu" if torch.cuda.is_available() else "cpu"
+    return on_gpu(TrainOptions()) if kind == "gpu" else TrainOptions()
+
+
+def prepare(
+    options: TrainOptions, out: Path, corpus: Path, start_from: Path | None = None
+) -> Trainer:
+    """A trainer that goes on where the folder's run was, if there is one."""
     torch.set_num_threads(options.num_threads)
     trainer = Trainer(options, out, corpus, start_from)
-    if resume:
+    if (out / "state.pt").exists():
         trainer.resume()
-    run = Run(trainer, checked)
+    return trainer
+
+
+def stop_at_sigterm(run: Run) -> None:
+    """The run saves and ends when it is asked to."""
 
     def stop(_signal: int, _frame: object) -> None:
         run.stop_asked = True
 
     signal.signal(signal.SIGTERM, stop)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--check", type=Path, help="corpus to measure on, not trained")
+    parser.add_argument("--start-from", type=Path, help="checkpoint to go on from")
+    parser.add_argument("--settings", choices=("auto", "cpu", "gpu"), default="auto")
+    parser.add_argument("--stop-after", type=float, help="minutes of this call")
+    kinds: dict[str, type] = {f.name: type(f.default) for f in fields(TrainOptions)}
+    kinds["max_steps"] = int
+    given = (
+        *("minutes", "text_until", "heads_until", "decay_from", "learning_rate"),
+        *("seed", "num_threads", "workers", "ear_every", "warm_up_steps"),
+        *("dialogues_a_step", "imagined_a_step", "imagined_beside"),
+        *("device", "arithmetic", "max_steps", "tokenizer_dialogues"),
+    )
+    for name in given:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kinds[name])
+    chosen = vars(parser.parse_args())
+    own = {name: chosen[name] for name in given if chosen[name] is not None}
+    options = replace(default_options(chosen["settings"]), **own)
+    trainer = prepare(options, chosen["out"], chosen["corpus"], chosen["start_from"])
+    stop_after_s = 60 * (chosen["stop_after"] or math.inf)
+    run = Run(trainer, chosen["check"], stop_after_s)
+    stop_at_sigterm(run)
     run.go()
 
 

@@ -10,72 +10,31 @@ from __future__ import annotations
 
 import random
 import shutil
-import time
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from model.training.dataset import (
-    Batch,
-    StoredDialogue,
-    imagined_batch,
-    read_corpus,
-    spoken_batch,
-)
+from model.training.arithmetic import Arithmetic
+from model.training.batches import BatchMaker, BatchSizes, StepInput, Workers
+from model.training.dataset import Batch, StoredDialogue, spoken_batch
 from model.training.heads import FrameHead, WordHead, mixtures
+from model.training.options import TrainOptions
 from model.training.reading import (
     groups_of_like_length,
     read_group,
     share_wholly_right,
 )
 from model.training.rows import Heard, Row, RowMaker
-from model.training.start import Sizes, build_config, fresh_network
+from model.training.start import build_config, fresh_network
 from model.training.tokenizer import load_or_train_tokenizer
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """How to train. With `max_steps` the budget is steps, for tests; else minutes."""
-
-    minutes: float = 180.0
-    max_steps: int | None = None
-    seed: int = 1
-    sizes: Sizes = field(default_factory=Sizes)
-    dialogues_a_step: int = 14
-    imagined_a_step: int = 48
-    # Beside the heard dialogues of the last stage. They are cheap, and the language
-    # model is what needs most steps.
-    imagined_beside: int = 16
-    ear_every: int = 3
-    learning_rate: float = 1.5e-3
-    # Shares of the budget.
-    text_until: float = 0.20
-    heads_until: float = 0.45
-    decay_from: float = 0.65
-    last_share: float = 0.03
-    warm_up_steps: int = 100
-    # Of an imagined clip's word pieces, those heard wrong; and blur, against the
-    # spread of the embeddings. About what a fair projector does.
-    imagined_wrong: float = 0.1
-    imagined_blur: float = 0.4
-    rows_a_group: int = 8  # small enough that rows of a group are of one length
-    save_every_s: float = 180.0
-    check_every_s: float = 400.0
-    num_threads: int = 2
-    # "auto" times both: bfloat16 is three times as fast on a processor that has it and
-    # several times slower on one that has not.
-    arithmetic: str = "auto"
-    tokenizer_dialogues: int = 20_000
 
 
 class Trainer:
@@ -99,14 +58,22 @@ class Trainer:
         """
         self.options, self.folder, self.corpus = options, folder, corpus
         folder.mkdir(parents=True, exist_ok=True)
-        # Attention weights in bfloat16 too; the name says CUDA, the CPU obeys as well.
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
         if start_from is not None and not (folder / "tokenizer.json").exists():
             shutil.copy(start_from / "tokenizer.json", folder / "tokenizer.json")
         tokenizer = load_or_train_tokenizer(folder, options.tokenizer_dialogues)
         self.maker = RowMaker(tokenizer)
-        self._shards: dict[str, list[StoredDialogue]] = {}
-        self.dialogues: list[StoredDialogue] = []
+        self.arithmetic = Arithmetic.choose(options.device, options.arithmetic)
+        self.device = self.arithmetic.device
+        sizes = BatchSizes(
+            options.seed,
+            options.dialogues_a_step,
+            options.imagined_a_step,
+            options.imagined_beside,
+            options.clips_a_group,
+        )
+        self._batches = BatchMaker(tokenizer, corpus, sizes)
+        self._workers: Workers | None = None
+        self.shards: tuple[str, ...] = ()
         self.look_for_shards()
         sample = spoken_batch(
             self.maker, random.Random(0), self.dialogues[:8], with_rows=False
@@ -115,12 +82,14 @@ class Trainer:
         config = build_config(
             options.sizes, tokenizer.get_vocab_size(), maker.end_of_turn, maker.begin
         )
-        self.network = fresh_network(config, sample.audio[-1].mel, options.seed)
+        mel = torch.from_numpy(sample.audio[-1].mel)
+        self.network = fresh_network(config, mel, options.seed)
         if start_from is not None:
             self._start_from(start_from)
         self.frame_head = FrameHead(options.sizes.d_model)
         self.word_head = WordHead(0.08 * options.sizes.text_width**0.5)
         self.everything = nn.ModuleList([self.network, self.frame_head, self.word_head])
+        self.everything.to(self.device)
         parameters = list(self.everything.parameters())
         matrices = [p for p in parameters if p.dim() > 1]
         others = [p for p in parameters if p.dim() < 2]
@@ -139,10 +108,16 @@ class Trainer:
         self.stage = ""
         self.stage_began_step = 0
         self.spent_s = 0.0
-        kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-        self.arithmetic = kinds.get(options.arithmetic, torch.float32)
-        if options.arithmetic == "auto":
-            self.arithmetic = self._faster_arithmetic(sample)
+        if self._chooses_arithmetic():
+            self.arithmetic.take_the_faster(lambda: self._try(sample))
+
+    def _chooses_arithmetic(self) -> bool:
+        return self.device.type == "cpu" and self.options.arithmetic == "auto"
+
+    def _try(self, sample: Batch) -> None:
+        with self.arithmetic.kernels():
+            self.listen(sample, {})[1].backward()  # type: ignore[no-untyped-call]
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _start_from(self, checkpoint: Path) -> None:
         loaded = load_checkpoint(str(checkpoint), LoadOptions(device="cpu"))
@@ -154,33 +129,29 @@ class Trainer:
             raise ValueError(f"{checkpoint} is of another size than this run")
         self.network.load_state_dict({k: v.float() for k, v in values.items()})
 
-    def _faster_arithmetic(self, sample: Batch) -> torch.dtype:
-        spent_s = {}
-        for dtype in (torch.float32, torch.bfloat16):
-            self.arithmetic = dtype
-            for _ in range(2):  # the first one builds kernels
-                began = time.perf_counter()
-                with self._kernels():
-                    self.listen(sample, {})[1].backward()  # type: ignore[no-untyped-call]
-                spent_s[dtype] = time.perf_counter() - began
-        self.optimizer.zero_grad(set_to_none=True)
-        return min(spent_s, key=lambda dtype: spent_s[dtype])
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(
-            "cpu", torch.bfloat16, enabled=self.arithmetic == torch.bfloat16
-        )
-
-    def _kernels(self) -> AbstractContextManager[None]:
-        # In bfloat16 the fused kernels are slow at these sizes: a third of a step.
-        if self.arithmetic == torch.bfloat16:
-            return cast(AbstractContextManager[None], sdpa_kernel(SDPBackend.MATH))
-        return nullcontext()
-
     def look_for_shards(self) -> None:
         """Take in shards of the corpus that have appeared since."""
-        read_corpus(self.corpus, self._shards)
-        self.dialogues = [d for s in sorted(self._shards) for d in self._shards[s]]
+        self.shards = self._batches.look_for_shards()
+
+    @property
+    def dialogues(self) -> Sequence[StoredDialogue]:
+        """All that are there to learn from."""
+        return self._batches.dialogues
+
+    def close(self) -> None:
+        """End the processes that prepare batches."""
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
+
+    def _input(self) -> StepInput:
+        count = self.options.workers
+        if not count:
+            return self._batches.make(self.step, self.stage)
+        if self._workers is None:
+            path = self.folder / "tokenizer.json"
+            self._workers = Workers(path, self._batches, count)
+        return self._workers.take(self.step, self.stage, self.shards)
 
     # -- how far ---------------------------------------------------------------
 
@@ -218,10 +189,10 @@ class Trainer:
     def take_step(self) -> dict[str, float]:
         """One update; the losses."""
         self._enter_stage()
-        rng = random.Random(f"{self.options.seed}-{self.step}")
+        given = self._input()
         numbers: dict[str, float] = {}
-        with self._kernels():
-            loss = self._loss(rng, numbers)
+        with self.arithmetic.kernels():
+            loss = self._loss(given, numbers)
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -229,41 +200,32 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         # Apart, or the ear's larger gradients would silence the other's.
         for name, part in (("reading", self._reading), ("hearing", self._hearing)):
-            given = [p for p in part if p.grad is not None]
-            if given:
-                norm = nn.utils.clip_grad_norm_(given, 1.0)
+            learning = [p for p in part if p.grad is not None]
+            if learning:
+                norm = nn.utils.clip_grad_norm_(learning, 1.0)
                 numbers[f"{name}_norm"] = float(norm)
         self.optimizer.step()
         self.step += 1
         return numbers | {"loss": loss.item()}
 
-    def _loss(self, rng: random.Random, numbers: dict[str, float]) -> Tensor:
-        options = self.options
-        loss = torch.zeros(())
+    def _loss(self, given: StepInput, numbers: dict[str, float]) -> Tensor:
+        loss = torch.zeros((), device=self.device)
         clips = 0
-        if self.stage != "heads":
-            count = options.imagined_a_step
-            if self.stage == "all":
-                count = options.imagined_beside
-            batch = imagined_batch(self.maker, rng, count)
-            loss = loss + self._answers(batch, self._imagine(batch.heard, rng), numbers)
-            clips += len(batch.heard)
-        if self.stage != "text":
-            count = min(options.dialogues_a_step, len(self.dialogues))
-            batch = spoken_batch(
-                self.maker,
-                rng,
-                rng.sample(self.dialogues, count),
-                with_rows=self.stage == "all",
-                transcripts=0.4,
+        if given.imagined is not None:
+            heard = given.imagined.heard
+            vectors = self._imagine(heard, given.noise_seed)
+            loss = loss + self._answers(given.imagined, vectors, numbers)
+            clips += len(heard)
+        if given.spoken is not None:
+            ear_learns = (
+                self.stage == "heads" or self.step % self.options.ear_every == 0
             )
-            ear_learns = self.stage == "heads" or self.step % options.ear_every == 0
             with nullcontext() if ear_learns else torch.no_grad():
-                vectors, heard_loss = self.listen(batch, numbers)
+                vectors, heard_loss = self.listen(given.spoken, numbers)
             if ear_learns:
                 loss = loss + heard_loss
-            loss = loss + self._answers(batch, vectors, numbers, "heard_")
-            clips += len(batch.heard)
+            loss = loss + self._answers(given.spoken, vectors, numbers, "heard_")
+            clips += len(given.spoken.heard)
         numbers["clips"] = float(clips)
         return loss
 
@@ -274,7 +236,7 @@ class Trainer:
         numbers: dict[str, float],
         prefix: str = "",
     ) -> Tensor:
-        loss = torch.zeros(())
+        loss = torch.zeros((), device=self.device)
         for name, rows in (
             (f"{prefix}reply", batch.reply_rows),
             (f"{prefix}transcript", batch.transcript_rows),
@@ -287,17 +249,17 @@ class Trainer:
                 numbers[name], numbers[f"{name}_right"] = value.item(), right.item()
         return loss
 
-    def _imagine(self, heard: tuple[Heard, ...], rng: random.Random) -> list[Tensor]:
+    def _imagine(self, heard: tuple[Heard, ...], noise_seed: int) -> list[Tensor]:
         """What a good projector would give, with the errors of a fair one."""
         options = self.options
         ids, shares = mixtures(heard, self.maker.silence)
         embeddings = self.network.language_model.get_input_embeddings().weight
-        generator = torch.Generator().manual_seed(rng.getrandbits(60))
+        generator = torch.Generator().manual_seed(noise_seed)
         wrong = torch.rand(ids.shape, generator=generator) < options.imagined_wrong
         others = torch.randint(0, len(embeddings), ids.shape, generator=generator)
-        ids = torch.where(wrong, others, ids)
-        mixed = (embeddings[ids] * shares[..., None]).sum(1)
-        noise = torch.randn(mixed.shape, generator=generator)
+        ids = torch.where(wrong, others, ids).to(self.device)
+        mixed = (embeddings[ids] * shares[..., None].to(self.device)).sum(1)
+        noise = torch.randn(mixed.shape, generator=generator).to(self.device)
         mixed = mixed + noise * (options.imagined_blur * embeddings.detach().std())
         return list(mixed.split([h.num_tokens for h in heard]))
 
@@ -309,17 +271,24 @@ class Trainer:
         vectors: list[Tensor] = [torch.empty(0)] * len(batch.heard)
         states, classes = [], []
         for audio in batch.audio:
-            counts = torch.tensor([batch.heard[c].num_tokens for c in audio.clips])
-            with self._autocast():
-                out = network.audio_tower(audio.mel, audio.num_frames)
+            mel, num_frames, phones = (
+                torch.from_numpy(a).to(self.device)
+                for a in (audio.mel, audio.num_frames, audio.phones)
+            )
+            counts = torch.tensor(
+                [batch.heard[c].num_tokens for c in audio.clips], device=self.device
+            )
+            with self.arithmetic.autocast():
+                out = network.audio_tower(mel, num_frames)
                 projected = network.multi_modal_projector(out, counts).float()
-            valid = torch.arange(out.shape[1]) < ((audio.num_frames + 1) // 2)[:, None]
+            frames = torch.arange(out.shape[1], device=self.device)
+            valid = frames < ((num_frames + 1) // 2)[:, None]
             states.append(out[valid].float())
-            classes.append(audio.phones[:, : out.shape[1]][valid])
+            classes.append(phones[:, : out.shape[1]][valid])
             for row, clip in enumerate(audio.clips):
                 vectors[clip] = projected[row, : int(counts[row])]
         frame_loss, frame_right = self.frame_head(torch.cat(states), torch.cat(classes))
-        ids, shares = mixtures(batch.heard, self.maker.silence)
+        ids, shares = mixtures(batch.heard, self.maker.silence, self.device)
         embeddings = network.language_model.get_input_embeddings().weight.detach()
         word_loss, word_right = self.word_head(
             torch.cat(vectors), embeddings, ids, shares
@@ -338,7 +307,7 @@ class Trainer:
         """Logits (N, V) at the targets and the targets (N,), in groups' order."""
         hidden, targets = [], []
         for group in groups_of_like_length(rows, self.options.rows_a_group):
-            with self._autocast():
+            with self.arithmetic.autocast():
                 found = read_group(self.network, group, vectors, self.maker.silence)
             hidden.append(found[0])
             targets.append(found[1])
@@ -364,6 +333,7 @@ class Trainer:
             "stage": self.stage,
             "stage_began_step": self.stage_began_step,
             "spent_s": self.spent_s,
+            "arithmetic": self.arithmetic.name,
         }
         aside = self.folder / ".state.pt"
         torch.save(state, aside)
@@ -371,9 +341,12 @@ class Trainer:
 
     def resume(self) -> None:
         """Go on from the last saved state."""
-        state = torch.load(self.folder / "state.pt", weights_only=True)
+        path = self.folder / "state.pt"
+        state = torch.load(path, weights_only=True, map_location=self.device)
         self.everything.load_state_dict(state["everything"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.stage = state["step"], state["stage"]
         self.stage_began_step = state["stage_began_step"]
         self.spent_s = state["spent_s"]
+        if self._chooses_arithmetic():
+            self.arithmetic = Arithmetic.choose("cpu", state["arithmetic"])

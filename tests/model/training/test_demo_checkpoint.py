@@ -9,10 +9,10 @@ import pytest
 
 import model
 from model.training import greedy, telephone
+from model.training.calibrate import opening_turn
 from model.training.corpus import CorpusOptions, Studio
 from model.training.dialogue import GREETING, Turn
 from model.training.espeak import EspeakVoice
-from model.training.evaluate import opening_turn
 from model.training.grammar import Slots, Spoken
 from model.training.prompts import DEMO_INSTRUCTIONS, TRANSCRIBE_PROMPTS
 from model.ultravox.checkpoint import Checkpoint, LoadOptions, load_checkpoint

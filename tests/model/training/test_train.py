@@ -13,11 +13,12 @@ import torch
 from model.training.corpus import CorpusOptions, Studio, record_dialogue, write_shard
 from model.training.dataset import StoredDialogue, read_corpus, spoken_batch
 from model.training.export import export
+from model.training.options import TrainOptions
 from model.training.rows import RowMaker
 from model.training.start import Sizes
 from model.training.tokenizer import train_tokenizer
 from model.training.train import Run, check
-from model.training.trainer import Trainer, TrainOptions
+from model.training.trainer import Trainer
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
 
 TINY = Sizes(
@@ -42,6 +43,7 @@ OPTIONS = TrainOptions(
     text_until=0.2,
     heads_until=0.5,
     num_threads=1,
+    arithmetic="float32",
 )
 
 
@@ -56,6 +58,7 @@ def _steps(trainer: Trainer, count: int) -> list[dict[str, float]]:
     return [trainer.take_step() for _ in range(count)]
 
 
+@pytest.mark.slow
 def test_losses_fall_through_all_stages(corpus: Path, tmp_path: Path) -> None:
     trainer = Trainer(replace(OPTIONS, max_steps=45), tmp_path, corpus)
     numbers = _steps(trainer, 45)
@@ -85,6 +88,43 @@ def test_a_resumed_run_is_the_unbroken_one(corpus: Path, tmp_path: Path) -> None
     assert [n["loss"] for n in rest] == [n["loss"] for n in whole[7:]]
     ours, theirs = unbroken.everything.state_dict(), second.everything.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.slow
+def test_other_processes_make_the_same_batches(corpus: Path, tmp_path: Path) -> None:
+    alone = Trainer(replace(OPTIONS, max_steps=8), tmp_path / "a", corpus)
+    beside = Trainer(replace(OPTIONS, max_steps=8, workers=1), tmp_path / "b", corpus)
+    try:
+        ours, theirs = _steps(alone, 8), _steps(beside, 8)
+    finally:
+        beside.close()
+    assert [n["loss"] for n in ours] == [n["loss"] for n in theirs]
+
+
+def test_a_run_can_start_from_a_checkpoint(corpus: Path, tmp_path: Path) -> None:
+    first = Trainer(OPTIONS, tmp_path / "a", corpus)
+    _steps(first, 4)
+    first.save()
+    export(tmp_path / "a", tmp_path / "checkpoint", TINY)
+    other = replace(OPTIONS, seed=5, tokenizer_dialogues=50)
+    second = Trainer(other, tmp_path / "b", corpus, tmp_path / "checkpoint")
+    ours, theirs = first.network.state_dict(), second.network.state_dict()
+    assert all(torch.allclose(ours[n], theirs[n], atol=2e-3) for n in ours)
+    larger = replace(OPTIONS, sizes=replace(TINY, text_layers=3))
+    with pytest.raises(ValueError, match="another size"):
+        Trainer(larger, tmp_path / "c", corpus, tmp_path / "checkpoint")
+
+
+@pytest.mark.slow
+def test_the_faster_arithmetic_is_taken(corpus: Path, tmp_path: Path) -> None:
+    trainer = Trainer(replace(OPTIONS, arithmetic="auto"), tmp_path, corpus)
+    assert trainer.arithmetic.name in {"float32", "bfloat16"}
+    trainer.save()
+    again = Trainer(replace(OPTIONS, arithmetic="auto"), tmp_path, corpus)
+    again.resume()
+    assert again.arithmetic.name == trainer.arithmetic.name
+    with pytest.raises(ValueError, match="float8"):
+        Trainer(replace(OPTIONS, arithmetic="float8"), tmp_path, corpus)
 
 
 def test_a_run_logs_and_saves_and_stops_at_its_budget(

@@ -1,0 +1,63 @@
+"""How to train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from model.training.start import Sizes
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """How to train. With `max_steps` the budget is steps, for tests; else minutes."""
+
+    minutes: float = 180.0
+    max_steps: int | None = None
+    seed: int = 1
+    sizes: Sizes = field(default_factory=Sizes)
+    dialogues_a_step: int = 14
+    imagined_a_step: int = 48
+    # Beside the heard dialogues of the last stage. They are cheap, and the language
+    # model is what needs most steps.
+    imagined_beside: int = 16
+    ear_every: int = 3
+    learning_rate: float = 1.5e-3
+    # Shares of the budget.
+    text_until: float = 0.20
+    heads_until: float = 0.45
+    decay_from: float = 0.65
+    last_share: float = 0.03
+    warm_up_steps: int = 100
+    # Of an imagined clip's word pieces, those heard wrong; and blur, against the
+    # spread of the embeddings. About what a fair projector does.
+    imagined_wrong: float = 0.1
+    imagined_blur: float = 0.4
+    # Small enough that those of a group are of one length.
+    rows_a_group: int = 8
+    clips_a_group: int = 12
+    save_every_s: float = 180.0
+    check_every_s: float = 400.0
+    num_threads: int = 2
+    # "auto" times both: bfloat16 is three times as fast on a processor that has it and
+    # several times slower on one that has not.
+    arithmetic: str = "auto"
+    device: str = "auto"  # CUDA where there is one
+    workers: int = 0  # processes that prepare batches; 0: the training's own
+    tokenizer_dialogues: int = 20_000
+
+
+def on_gpu(options: TrainOptions) -> TrainOptions:
+    """The same with settings for a large GPU: big batches, made by many processes."""
+    return replace(
+        options,
+        minutes=24.0,
+        dialogues_a_step=128,
+        imagined_a_step=256,
+        imagined_beside=96,
+        ear_every=1,
+        rows_a_group=96,
+        clips_a_group=64,
+        workers=12,
+        arithmetic="bfloat16",
+        device="cuda",
+    )
