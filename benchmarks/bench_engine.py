@@ -446,7 +446,8 @@ def _table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench_engine",
         description="Measure the engine with random weights of a true shape.",
@@ -498,7 +499,7 @@ def _ratios(result: Result, baselines: Sequence[Baseline]) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table and one line of JSON."""
-    options = _arguments(arguments)
+    options = parse(arguments)
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, device, stored="float32")
     calls = [int(number) for number in options.calls.split(",")]

@@ -1,6 +1,6 @@
 """Check our Ultravox against what the reference implementation computed.
 
-    python -m benchmarks.check_parity DIR
+    python -m benchmarks.check_parity DIR [--device cuda]
 
 DIR holds a checkpoint and fixtures:
 
@@ -14,7 +14,9 @@ DIR holds a checkpoint and fixtures:
 Everything is computed by us from the clips and the messages: features, audio
 vectors, prompt ids, logits and greedy tokens, in float32 on the CPU. The cases pad
 clips beside each other as the reference does; `single_clips` and `history` are what
-a phone call needs, each clip as if alone.
+a phone call needs, each clip as if alone. Rows named `engine/` are the same prompts
+through the engine, alone and with other requests in flight. On a GPU only these and
+`single_clips` are run.
 
 Prints a table, then one line of JSON with the largest absolute differences. Exit
 status 0 only if all are within the tolerances and all tokens are equal.
@@ -27,6 +29,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +37,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from benchmarks.engine_parity import Row, check_engine
 from model.errors import ModelLoadError
 from model.ultravox.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from model.ultravox.clip import AudioClip
@@ -129,7 +133,8 @@ def check_single_clips(checkpoint: Checkpoint, folder: Path) -> Differences:
     waves = [_wave(folder / "cases" / f"{name}.npy") for name in expected.files]
     vectors = _encode_each(checkpoint, waves)
     wanted = [expected[name] for name in expected.files]
-    return Differences(audio=_distance(torch.cat(vectors), np.concatenate(wanted)))
+    ours = torch.cat(vectors).cpu()
+    return Differences(audio=_distance(ours, np.concatenate(wanted)))
 
 
 def check_history(checkpoint: Checkpoint, folder: Path) -> Differences:
@@ -144,7 +149,33 @@ def check_history(checkpoint: Checkpoint, folder: Path) -> Differences:
     return found
 
 
-def run(folder: Path) -> dict[str, Differences]:
+def engine_rows(checkpoint: Checkpoint, folder: Path) -> dict[str, list[Row]]:
+    """Every case's prompts as requests for the engine."""
+    rows: dict[str, list[Row]] = {}
+    for file in [*sorted((folder / "cases").glob("*.json")), folder / "history.json"]:
+        if not file.exists():
+            continue
+        meta = json.loads(file.read_text())
+        expected = np.load(file.with_suffix(".npz"))["exp_greedy_tokens"]
+        is_history = file.name == "history.json"
+        messages = [meta["messages"]] if is_history else meta["messages"]
+        waves = [meta["waves"]] if is_history else meta["waves"]
+        # Padded side by side, clips end differently: then only ourselves to compare.
+        is_exact = is_history or sum(map(len, waves)) <= 1
+        for said, files, wanted in zip(messages, waves, expected, strict=True):
+            clips = [_wave(file.parent / name) for name in files]
+            tokens = wanted.tolist()
+            ends = [i for i, t in enumerate(tokens) if t in checkpoint.stop_ids]
+            row = Row(
+                partial(_prompt, checkpoint, said, clips),
+                len(tokens),
+                tuple(tokens[: ends[0]] if ends else tokens) if is_exact else None,
+            )
+            rows.setdefault(f"engine/{file.stem}", []).append(row)
+    return rows
+
+
+def run(folder: Path, device: str = "cpu") -> dict[str, Differences]:
     """Every check that the folder has fixtures for, whole and split layouts.
 
     Raises:
@@ -152,17 +183,22 @@ def run(folder: Path) -> dict[str, Differences]:
     """
     results: dict[str, Differences] = {}
     for label, checkpoint_folder in _layouts(folder):
-        options = LoadOptions(device="cpu", dtype="float32")
+        options = LoadOptions(device=device, dtype="float32")
         checkpoint = load_checkpoint(str(checkpoint_folder), options)
         with torch.inference_mode():
-            for file in sorted((folder / "cases").glob("*.json")):
+            cases = sorted((folder / "cases").glob("*.json"))
+            for file in cases if device == "cpu" else []:
                 key = f"{label}{file.stem}"
                 results[key] = check_case(checkpoint, file.parent, file.stem)
             if (folder / "single_clips.npz").exists():
                 found = check_single_clips(checkpoint, folder)
                 results[f"{label}single_clips"] = found
-            if (folder / "history.npz").exists():
+            if (folder / "history.npz").exists() and device == "cpu":
                 results[f"{label}history"] = check_history(checkpoint, folder)
+        if not label:  # last: the engine takes the weights over
+            rows = engine_rows(checkpoint, folder)
+            for name, is_equal in check_engine(checkpoint, rows).items():
+                results[name] = Differences(greedy_equal=is_equal)
     if not results:
         raise ModelLoadError(f"{folder} holds no cases", subject=str(folder))
     return results
@@ -334,11 +370,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Check our Ultravox against the reference's numbers.",
     )
     parser.add_argument("folder", type=Path, help="a folder of fixtures")
-    folder: Path = parser.parse_args(arguments).folder
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    options = parser.parse_args(arguments)
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the fixtures are too small for more to pay
     try:
-        results = run(folder)
+        results = run(options.folder, options.device)
     except ModelLoadError as exc:
         print(f"check_parity: {exc}", file=sys.stderr)
         print(json.dumps({"ok": False, "error": str(exc), "subject": exc.subject}))
