@@ -39,6 +39,7 @@ from agi_handlers.vicidial.client import (
     VicidialOptions,
     VicidialOptionsInvalid,
 )
+from agi_handlers.vicidial.permissions import missing_in_groups, missing_permissions
 from config import Settings, comma_list
 from model.audio.prompts import PromptUnusable, load_languages, load_prompts
 from model.errors import SpeechError
@@ -466,6 +467,32 @@ async def _vicidial(settings: Settings) -> AsyncIterator[Finding]:
                 f"{settings.vicidial_user} may look up {settings.vicidial_agent_user}"
             )
             yield Finding("VICIdial login", "ok", text)
+            async for finding in _vicidial_rights(settings, client):
+                yield finding
+
+
+async def _vicidial_rights(
+    settings: Settings, client: VicidialClient
+) -> AsyncIterator[Finding]:
+    """What would fail in a call: permissions, and in-groups of the personas."""
+    what, agent_user = "VICIdial permissions", settings.vicidial_agent_user
+    try:
+        missing = await missing_permissions(
+            client, agent_user, drains=settings.vicidial_drain
+        )
+        campaigns = load_campaigns(settings.campaigns_dir)
+        missing += await missing_in_groups(client, campaigns)
+    except CampaignsInvalid:
+        return  # said above
+    except VicidialError as exc:
+        cure = "run this again when VICIdial answers"
+        yield Finding(what, "warn", f"not known: {exc}", cure)
+        return
+    for one in missing:
+        yield Finding(what, "FAIL", one.what, one.cure)
+    if not missing:
+        text = "every function the bot needs; the DNC list shows with the first opt-out"
+        yield Finding(what, "ok", text)
 
 
 async def _clock(settings: Settings) -> AsyncIterator[Finding]:
