@@ -233,6 +233,9 @@ class Settings(BaseSettings):
     drain_s: float = Field(
         30.0, ge=0, le=3600, description="time calls get to end on SIGTERM"
     )
+    otlp_url: str = Field(
+        "", description="OpenTelemetry traces: http://collector:4318/v1/traces"
+    )
     freeze_s: float = Field(
         3.0,
         ge=1,

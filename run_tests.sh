@@ -41,7 +41,7 @@ prepare_runtime() {
 
 # The runtime stamp is part of it: a rebuilt .venv has lost the tools as well.
 wanted_stamp() {
-  cat requirements-dev.txt .venv/.requirements-installed | sha256sum | cut -d' ' -f1
+  cat requirements-dev.txt requirements-otel.txt .venv/.requirements-installed | sha256sum | cut -d' ' -f1
 }
 
 prepare_tools() {
@@ -56,7 +56,7 @@ prepare_tools() {
 
 # Locally a test without its tool is skipped with the reason; the build server starts
 # from a bare system and has to show everything.
-readonly DEBIAN_PACKAGES=(chromium chromium-driver libfaketime logrotate)
+readonly DEBIAN_PACKAGES=(chromium chromium-driver libfaketime logrotate prometheus)
 
 prepare_debian_packages() {
   local package missing=()

@@ -20,6 +20,7 @@ from agi_handlers.languages.known import primary_tag
 from agi_handlers.live_calls import LiveCalls
 from agi_handlers.recording import RecordingStore
 from agi_handlers.records.rows import CallRow
+from agi_handlers.turn_traces import TurnTraces
 from agi_handlers.vicidial.service import Vicidial
 from config import Settings
 from model.audio.prompts import Prompt
@@ -48,6 +49,8 @@ class Phone:
     """Prompts of other languages than `prompts` have, by primary tag."""
     records: CallRecords | None = None
     """None: nothing is kept of calls."""
+    traces: TurnTraces | None = None
+    """None: no OpenTelemetry."""
     recordings: RecordingStore | None = None
     vicidial: Vicidial | None = None
     """None: the calls are not VICIdial's."""
@@ -95,9 +98,10 @@ class Phone:
 
     def open_record(self, row: CallRow) -> CallRecord:
         """The record of a call that begins."""
-        if self.records is None:
-            return unrecorded(row)
-        return self.records.open_call(row)
+        record = self.records.open_call(row) if self.records else unrecorded(row)
+        if self.traces is not None:
+            record.sink = self.traces.follow(row, record.sink)
+        return record
 
     def note_problem(self, problem: str) -> None:
         """Something that is no call's own went wrong; the health port shows it."""

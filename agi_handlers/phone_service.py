@@ -27,6 +27,7 @@ from agi_handlers.campaigns import CampaignsInvalid
 from agi_handlers.phone import Phone
 from agi_handlers.recording import RecordingOptions, RecordingStore
 from agi_handlers.supervision.supervised import Supervised
+from agi_handlers.turn_traces import TracesUnavailable, otlp_traces
 from agi_handlers.vicidial.call_facts import CallControlOptions
 from agi_handlers.vicidial.client import VicidialOptions, VicidialOptionsInvalid
 from agi_handlers.vicidial.responses import Vocabulary
@@ -114,6 +115,12 @@ def read_persona(settings: Settings) -> Persona:
         _vicidial_options(settings)
     except VicidialOptionsInvalid as exc:
         problems.append(f"ULTRAVOX_VICIDIAL_…: {exc}")
+    if settings.otlp_url:
+        try:
+            with otlp_traces(settings.otlp_url, "check"):
+                pass
+        except TracesUnavailable as exc:
+            problems.append(str(exc))
     if problems or campaigns is None:
         raise PhoneHalfInvalid(problems)
     return Persona(campaigns, prompts, prompts_in)
@@ -151,20 +158,9 @@ async def serve(
         link = ControlLink(urls, name, phone.live, key)
         work = [*(phone.watch_speech(), heartbeat.run(), link.run(), supervised.beat())]
         work.append(persona.campaigns.watch())
-        vicidial = _vicidial_options(settings)
+        vicidial = await _join_vicidial(phone, persona, stack)
         if vicidial is not None:
-            control = _call_control_options(settings)
-            phone.vicidial = await stack.enter_async_context(
-                open_vicidial(
-                    vicidial,
-                    control,
-                    settings.data_dir,
-                    drains=_drained_lines(settings, persona.campaigns),
-                )
-            )
-            phone.live.vicidial = partial(_vicidial_state, phone.vicidial)
-            phone.on_draining.append(phone.vicidial.drain)
-            work.append(phone.vicidial.run(lambda: phone.speech_status.is_ready))
+            work.append(vicidial.run(lambda: phone.speech_status.is_ready))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         background = [tasks.create_task(one) for one in work]
         await phone.speech_known(_FIRST_STATUS_S)
@@ -187,6 +183,27 @@ async def serve(
         await shift.over()
         for task in background:
             task.cancel()
+
+
+async def _join_vicidial(
+    phone: Phone, persona: Persona, stack: AsyncExitStack
+) -> Vicidial | None:
+    """Have the calls be VICIdial's, where the settings name one."""
+    settings = phone.settings
+    options = _vicidial_options(settings)
+    if options is None:
+        return None
+    phone.vicidial = await stack.enter_async_context(
+        open_vicidial(
+            options,
+            _call_control_options(settings),
+            settings.data_dir,
+            drains=_drained_lines(settings, persona.campaigns),
+        )
+    )
+    phone.live.vicidial = partial(_vicidial_state, phone.vicidial)
+    phone.on_draining.append(phone.vicidial.drain)
+    return phone.vicidial
 
 
 class _Shift:
@@ -339,8 +356,12 @@ def _drained_lines(settings: Settings, campaigns: CampaignShelf) -> list[str]:
 
 
 def _keep_calls(phone: Phone, stack: AsyncExitStack) -> None:
-    """Records and recordings, as far as settings and campaigns want them."""
+    """Records, recordings and traces, as far as settings and campaigns want them."""
     settings = phone.settings
+    if settings.otlp_url:
+        phone.traces = stack.enter_context(
+            otlp_traces(settings.otlp_url, _phone_name(settings))
+        )
     if settings.records:
         phone.records = CallRecords(_records_options(settings), phone.note_problem)
         stack.enter_context(phone.records.running())

@@ -9,20 +9,27 @@ import os
 import pwd
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 import yaml
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
 import telemetry  # noqa: F401 - declares the metrics
 from config import PREFIX, Settings
+from rest_api.metrics import exposition
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
@@ -139,6 +146,93 @@ def test_dashboard_queries_are_valid(tmp_path: Path) -> None:
         yaml.safe_dump({"groups": [{"name": "x", "rules": rules}]})
     )
     _run(_tool("promtool"), "check", "rules", "rules.yaml", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_prometheus_scrapes_both_halves_and_evaluates_the_rules(
+    tmp_path: Path,
+) -> None:
+    """A real one, with our rules, against our own exposition."""
+    prometheus = _tool("prometheus")
+    phone = CollectorRegistry()
+    Gauge("voicebot_max_calls", "Calls", registry=phone).set(40)
+    Gauge("voicebot_calls_in_progress", "Calls", registry=phone).set(39)
+    body = exposition(REGISTRY.collect(), {"dialer:4573": list(phone.collect())})
+    shutil.copy(DEPLOY / "prometheus/rules.yaml", tmp_path)
+    with _serving(body) as address, _free_address() as own:
+        (tmp_path / "prometheus.yml").write_text(
+            yaml.safe_dump(
+                {
+                    "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+                    "rule_files": ["rules.yaml"],
+                    "scrape_configs": [
+                        {
+                            "job_name": "ultravox",
+                            "static_configs": [{"targets": [address]}],
+                        }
+                    ],
+                }
+            )
+        )
+        command = (
+            *(prometheus, f"--config.file={tmp_path}/prometheus.yml"),
+            *(f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address={own}"),
+        )
+        with (
+            (tmp_path / "log").open("wb") as log,
+            subprocess.Popen(command, stdout=log, stderr=log) as process,
+        ):
+            try:
+                lines = _queried(own, 'voicebot_max_calls{process="dialer:4573"}')
+                assert lines[0]["value"][1] == "40"
+                (alert,) = _queried(own, 'ALERTS{alertname="UltravoxNearlyFull"}')
+                assert alert["metric"]["alertstate"] == "pending"
+                assert _queried(own, "up")[0]["value"][1] == "1"
+            finally:
+                process.terminate()
+
+
+@contextmanager
+def _serving(body: bytes) -> Iterator[str]:
+    class Metrics(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Metrics) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def _free_address() -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    yield f"127.0.0.1:{port}"
+
+
+def _queried(address: str, expression: str) -> list[dict[str, Any]]:
+    """The result of a query once there is one."""
+    url = f"http://{address}/api/v1/query?" + urlencode({"query": expression})
+    for _ in range(300):
+        with suppress(URLError, ConnectionError), urlopen(url, timeout=5) as answer:
+            found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+            if found:
+                return found
+        time.sleep(0.1)
+    raise AssertionError(f"{expression}: nothing")
 
 
 def test_compose_files_keep_the_container_small_in_rights() -> None:
