@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     http_replies: int = Field(
         128, ge=1, le=10_000, description="REST replies under way in all"
     )
+    http_connections: int = Field(
+        256, ge=1, le=4096, description="of one address at a time, this host's excepted"
+    )
     http_wrong_keys_per_min: int = Field(
         20, ge=1, le=10_000, description="from one address, then it has to wait"
     )

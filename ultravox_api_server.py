@@ -37,6 +37,7 @@ from rest_api.auth import (
     load_or_make_key,
     revoke_key,
 )
+from rest_api.http_protocol import ConnectionLimits, guarded_http
 from rest_api.service_state import ServiceState
 from rest_api.start_up import keep_service
 from service_manager import ServiceManager
@@ -164,7 +165,12 @@ def _uvicorn_config(app: object, settings: config.Settings) -> uvicorn.Config:
     """Raises ssl.SSLError, OSError: the certificate or key cannot be used."""
     wanted = uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http="httptools",
+        http=guarded_http(
+            ConnectionLimits(
+                max_body_bytes=settings.http_max_body_mb << 20,
+                per_address=settings.http_connections,
+            )
+        ),
         ws="websockets-sansio",
         ws_max_size=MAX_AUDIO_BYTES,
         ws_ping_interval=10.0,

@@ -17,6 +17,7 @@ from model.live_messages import MAX_AUDIO_BYTES
 from model.service import LocalSpeechService, ServiceOptions
 from model.tts.speaker import Speaker
 from rest_api.app import AppOptions, create_app
+from rest_api.http_protocol import ConnectionLimits, guarded_http
 from rest_api.service_state import ServiceState
 from tests.fakes.tone_synthesizer import ToneSynthesizer
 
@@ -29,12 +30,15 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 @asynccontextmanager
-async def serving_app(app: Any) -> AsyncIterator[str]:
+async def serving_app(
+    app: Any, connections: ConnectionLimits | None = None
+) -> AsyncIterator[str]:
     """The application's address on loopback."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(
             app,
+            http=guarded_http(connections),
             ws="websockets-sansio",
             ws_max_size=MAX_AUDIO_BYTES,
             log_config=None,
@@ -63,6 +67,7 @@ async def serving(
     synthesizer: ToneSynthesizer | None = None,
     state: ServiceState | None = None,
     seen_from: str = "",
+    connections: ConnectionLimits | None = None,
 ) -> AsyncIterator[str]:
     """A ready service; yields its address.
 
@@ -76,7 +81,7 @@ async def serving(
             LocalSpeechService(engine, synthesizer, Speaker(synthesizer), service)
         )
         made = create_app(state, app)
-        async with serving_app(_seen_from(made, seen_from)) as url:
+        async with serving_app(_seen_from(made, seen_from), connections) as url:
             yield url
 
 
