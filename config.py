@@ -9,6 +9,7 @@ never shown.  `load()` reports every mistake at once, before any port is opened.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import ipaddress
 import os
 import tomllib
@@ -248,6 +249,14 @@ class Settings(BaseSettings):
 
     # --- what is kept of calls ---
     records: bool = Field(True, description="keep a record of every call")
+    records_url: SecretStr = Field(
+        SecretStr(""),
+        description="SQLAlchemy URL of a store that hosts share; empty: a file",
+    )
+    caller_key: SecretStr = Field(
+        SecretStr(""),
+        description="secret behind callers' digests, the same on hosts that share",
+    )
     records_days: float = Field(
         365.0, ge=0, description="records older than this are deleted; 0: never"
     )
@@ -445,10 +454,27 @@ def _cross_checks(settings: Settings) -> list[str]:
         )
     if settings.vicidial_url and not settings.vicidial_agent_user:
         problems.append("ULTRAVOX_VICIDIAL_URL needs ULTRAVOX_VICIDIAL_AGENT_USER")
+    if settings.records_url.get_secret_value():
+        problems += _shared_store_problems(settings)
     ports = [settings.port, settings.agi_port, settings.audiosocket_port]
     taken = [port for port in ports if port and ports.count(port) > 1]
     if taken:
         problems.append(f"port {taken[0]} is set for two listeners")
+    return problems
+
+
+def _shared_store_problems(settings: Settings) -> list[str]:
+    problems = []
+    if importlib.util.find_spec("sqlalchemy") is None:
+        problems.append(
+            "ULTRAVOX_RECORDS_URL needs SQLAlchemy and the database's driver: "
+            "pip install 'sqlalchemy>=2,<3' 'psycopg[binary]>=3,<4'"
+        )
+    if len(settings.caller_key.get_secret_value()) < 16:
+        problems.append(
+            "ULTRAVOX_RECORDS_URL needs ULTRAVOX_CALLER_KEY, 16 characters or more "
+            "and the same on every host"
+        )
     return problems
 
 

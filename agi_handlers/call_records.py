@@ -1,6 +1,6 @@
 """The record of every call, written while the call goes.
 
-    CallNotes, CallRecord ─ rows ─▶ bounded queue ─▶ writer thread ─▶ calls.sqlite
+    CallNotes, CallRecord ─ rows ─▶ bounded queue ─▶ writer thread ─▶ the store
 
 Nothing here can hold up a call: a full queue drops rows, a full disk or a broken file
 is logged once and counted, and the calls go on.  A corrupt file is moved aside and a
@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import math
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,15 +22,20 @@ from typing import Literal
 
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.process_identity import is_running, own_identity
-from agi_handlers.records.caller_key import CallerKey, load_caller_key
+from agi_handlers.records.caller_key import CallerKey
 from agi_handlers.records.database import (
     FILE_NAME,
-    RecordsDatabase,
     RecordsTooNew,
     is_corrupt,
     set_aside,
 )
 from agi_handlers.records.rows import CallRow, Disclosure, Row, Sink, discard
+from agi_handlers.records.store import (
+    STORE_ERRORS,
+    RecordsStore,
+    StoreOptions,
+    open_store,
+)
 from telemetry import ERRORS, fields, mask_number
 
 logger = logging.getLogger(__name__)
@@ -43,7 +47,7 @@ _MAX_BATCH_ROWS = 500  # one transaction; keeps a forget or a backup from waitin
 class RecordsOptions:
     """Where records go and what of a caller they show."""
 
-    path: Path
+    store: StoreOptions
     owner: str = ""
     """Which phone half this is: calls that a process of that name left unfinished are
     closed when it is gone."""
@@ -156,7 +160,7 @@ class CallRecords:
         self._rows: queue.Queue[Row | None] = queue.Queue(options.max_queued_rows)
         self._wake = threading.Event()  # set: the end has come, stop pausing
         self._keys: CallerKey | None = None
-        self._database: RecordsDatabase | None = None
+        self._database: RecordsStore | None = None
         self._expired_at_s = -math.inf
         self._is_full = False
         self._problem = ""
@@ -184,7 +188,7 @@ class CallRecords:
     def running(self) -> Iterator[None]:
         """The writer's thread; on leaving, what is queued is written."""
         try:
-            self._keys = load_caller_key(self._options.path.parent)
+            self._keys = self._options.store.keys()
         except OSError as exc:
             self._note_problem(f"the key for callers' numbers: {exc}")
         thread = threading.Thread(target=self._run, name="records")
@@ -239,7 +243,7 @@ class CallRecords:
             if self._database is not None:
                 try:
                     self._database.write(batch)
-                except sqlite3.Error as exc:
+                except STORE_ERRORS as exc:
                     self._fail(exc)
                 else:
                     self._note_well()
@@ -250,28 +254,28 @@ class CallRecords:
             self._wake.wait(self._options.retry_after_s)
 
     def _open(self) -> None:
-        path = self._options.path
+        store = self._options.store
         for _ in range(2):
             try:
-                self._database = RecordsDatabase(path)
+                self._database = open_store(store)
                 self._close_calls_of_the_dead(self._database)
             except RecordsTooNew as exc:
                 self._note_problem(str(exc))
                 return
-            except sqlite3.Error as exc:
+            except STORE_ERRORS as exc:
                 self._close()
                 if not is_corrupt(exc):
-                    self._note_problem(f"{path}: {exc}")
+                    self._note_problem(f"{store.name}: {exc}")
                     return
                 if not self._set_aside(exc):
                     return
             except OSError as exc:
-                self._note_problem(f"{path}: {exc}")
+                self._note_problem(f"{store.name}: {exc}")
                 return
             else:
                 return
 
-    def _close_calls_of_the_dead(self, database: RecordsDatabase) -> None:
+    def _close_calls_of_the_dead(self, database: RecordsStore) -> None:
         """Calls of processes of our name that no longer run have ended."""
         num = 0
         for owner in database.open_owners():
@@ -281,8 +285,8 @@ class CallRecords:
         if num:
             logger.warning("calls_interrupted", extra=fields(calls=num))
 
-    def _set_aside(self, error: sqlite3.Error) -> bool:
-        path = self._options.path
+    def _set_aside(self, error: Exception) -> bool:
+        path = records_path(self._options.store.data_dir)
         try:
             aside = set_aside(path)
         except OSError as exc:
@@ -298,12 +302,12 @@ class CallRecords:
         self._on_problem(f"call records were corrupt; moved to {aside.name}")
         return True
 
-    def _fail(self, error: sqlite3.Error) -> None:
+    def _fail(self, error: Exception) -> None:
         self._close()  # a new attempt begins with a new connection
         if is_corrupt(error):
             self._set_aside(error)
         else:
-            self._note_problem(f"{self._options.path}: {error}")
+            self._note_problem(f"{self._options.store.name}: {error}")
 
     def _expire(self) -> None:
         now_s = time.monotonic()
@@ -314,7 +318,7 @@ class CallRecords:
         try:
             self._close_calls_of_the_dead(self._database)
             num = self._database.delete_older(before_at)
-        except sqlite3.Error as exc:
+        except STORE_ERRORS as exc:
             self._fail(exc)
             return
         # a full portion: there is more, go on with the next batch
@@ -327,8 +331,8 @@ class CallRecords:
         if database is not None:
             try:
                 database.close()
-            except sqlite3.Error as exc:
-                self._note_problem(f"{self._options.path}: {exc}")
+            except STORE_ERRORS as exc:
+                self._note_problem(f"{self._options.store.name}: {exc}")
 
     def _drop(self, num: int) -> None:
         self.num_dropped += num

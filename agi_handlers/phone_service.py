@@ -21,11 +21,12 @@ from agi_handlers.agi.server import AgiServer, AgiServerOptions
 from agi_handlers.audio_leg.choose_leg import LegChooser, LegOptions
 from agi_handlers.audio_leg.frame_wheel import run_frame_wheel
 from agi_handlers.audio_leg.media_port import MediaPortOptions, open_media_port
-from agi_handlers.call_records import CallRecords, RecordsOptions, records_path
+from agi_handlers.call_records import CallRecords, RecordsOptions
 from agi_handlers.campaign_shelf import CampaignShelf
 from agi_handlers.campaigns import CampaignsInvalid
 from agi_handlers.phone import Phone
 from agi_handlers.recording import RecordingOptions, RecordingStore
+from agi_handlers.records.store import StoreOptions
 from agi_handlers.supervision.supervised import Supervised
 from agi_handlers.turn_traces import TracesUnavailable, otlp_traces
 from agi_handlers.vicidial.call_facts import CallControlOptions
@@ -391,7 +392,11 @@ def _phone_name(settings: Settings) -> str:
 
 def _records_options(settings: Settings) -> RecordsOptions:
     return RecordsOptions(
-        path=records_path(settings.data_dir),
+        store=StoreOptions(
+            settings.data_dir,
+            settings.records_url.get_secret_value(),
+            settings.caller_key.get_secret_value(),
+        ),
         owner=_phone_name(settings),
         numbers=settings.records_numbers,
         days=settings.records_days,

@@ -11,6 +11,7 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from agi_handlers.records.store import StoreOptions
 from config import Settings, comma_list
 from model.audio.wav import AudioLimits
 from rest_api import (
@@ -63,6 +64,9 @@ class AppOptions:
     """Of conversations that clients ask to have kept."""
     data_dir: Path | None = None
     """Where calls are kept; None: they are not served."""
+    records_url: str = field(default="", repr=False)
+    """Of a store that hosts share; empty: a file in that folder."""
+    caller_secret: str = field(default="", repr=False)
     audio: AudioLimits = DEFAULT_LIMITS
     """Of one recording in a request."""
     reply_timeout_s: float = 120.0
@@ -91,6 +95,8 @@ class AppOptions:
                 max_audio_s=settings.conversations_audio_s,
             ),
             data_dir=settings.data_dir,
+            records_url=settings.records_url.get_secret_value(),
+            caller_secret=settings.caller_key.get_secret_value(),
             audio=AudioLimits(
                 max_s=settings.http_max_audio_s,
                 max_encoded_bytes=settings.http_max_body_mb << 20,
@@ -129,7 +135,10 @@ def create_app(state: ServiceState, options: AppOptions | None = None) -> FastAP
     app.include_router(control_desk.router)
     app.include_router(live_calls.router)
     if options.data_dir is not None:
-        calls.add_calls(app, options.data_dir)
+        store = StoreOptions(
+            options.data_dir, options.records_url, options.caller_secret
+        )
+        calls.add_calls(app, store)
     add_error_answers(app)
     # The last one added is the outermost.
     app.add_middleware(ClientLimits, options=options.limits)

@@ -1,9 +1,10 @@
 """What was kept of calls: search, one call, its recording, figures over time.
 
-The phone half writes `calls.sqlite` and `recordings/` below ULTRAVOX_DATA_DIR; this
-half reads them there, so both need the same folder: by default they run on one host
-beside each other.  On different hosts, share the folder or read the records on the
-phone half's host (`python -m tools.export_calls`).
+The phone half writes `recordings/` below ULTRAVOX_DATA_DIR, and its records into
+`calls.sqlite` there or into a database that hosts share.  This half reads them, so both
+need the same folder: by default they run on one host beside each other.  On different
+hosts, share the folder or read the records on the phone half's host (`python -m
+tools.export_calls`).
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from agi_handlers.records.archive import (
     MAX_PAGE_CALLS,
     BadCursor,
-    CallArchive,
     CallQuery,
     NoRecords,
     RecordsUnreadable,
     SearchTooSlow,
 )
 from agi_handlers.records.recording_files import MEDIA_TYPES, recording_files
+from agi_handlers.records.store import Archive, StoreOptions, open_archive
 from rest_api.errors import RequestRefused, error_response
 
 # Everything here is somebody's conversation: no cache may keep it.
@@ -43,9 +44,10 @@ CallStatus = Literal[
 class CallFiles:
     """Where this installation keeps what it knows of calls."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self.archive = CallArchive(data_dir / "calls.sqlite")
-        self._data_dir = data_dir
+    def __init__(self, store: StoreOptions) -> None:
+        """Raises StoreUnavailable, OSError."""
+        self.archive: Archive = open_archive(store)
+        self._data_dir = store.data_dir
 
     def recording(self, name: str) -> Path | None:
         """The file of a recording a record names; None: none was made, or expired."""
@@ -70,9 +72,9 @@ Files = Annotated[CallFiles, Depends(_files)]
 router = APIRouter(prefix="/calls", tags=["calls"], dependencies=[Depends(_no_store)])
 
 
-def add_calls(app: FastAPI, data_dir: Path) -> None:
-    """Serve the calls kept in this folder."""
-    app.state.call_files = CallFiles(data_dir)
+def add_calls(app: FastAPI, store: StoreOptions) -> None:
+    """Serve the calls kept there; raises StoreUnavailable, OSError."""
+    app.state.call_files = CallFiles(store)
     app.include_router(router)
     app.add_exception_handler(RecordsUnreadable, _unreadable)
     app.add_exception_handler(SearchTooSlow, _too_slow)

@@ -2,7 +2,8 @@
 
     python -m tools.export_calls --since 2026-01-01 --format csv --out calls.csv
 
-Reads the records file below ULTRAVOX_DATA_DIR, or the one named; the service may run
+Reads the records below ULTRAVOX_DATA_DIR or at ULTRAVOX_RECORDS_URL, or the file
+named; the service may run
 meanwhile.  CSV cells that a spreadsheet would take for a formula get a leading '.
 """
 
@@ -19,12 +20,14 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 import config
-from agi_handlers.call_records import records_path
 from agi_handlers.errors import TelephonyError
 from agi_handlers.records.archive import CallArchive, CallQuery
+from agi_handlers.records.store import Archive, open_archive
+from tools.records_store import store_of
 
 # What spreadsheets take for the start of a formula, or skip before one.
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_LONGEST_S: Final = 600.0  # one page of a large store on a slow disk
 _TIMES: Final = ("started_at", "answered_at", "ended_at")
 _CALL_COLUMNS: Final = (
     "call_id", "started_at", "answered_at", "ended_at", "duration_s", "caller",
@@ -67,10 +70,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lead", default="", help="one VICIdial lead's")
     given = parser.parse_args(arguments)
     try:
-        path = given.file or records_path(config.load().data_dir)
+        archive = _archive(given.file)
     except config.ConfigError as exc:
         print("\n".join(exc.problems), file=sys.stderr)
         return 2
+    except (TelephonyError, OSError) as exc:
+        print(f"export_calls: {exc}", file=sys.stderr)
+        return 1
     query = CallQuery(
         number=given.number,
         lead=given.lead,
@@ -80,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
         until_at=given.until,
     )
     try:
-        calls = CallArchive(path, timeout_s=600.0).each(query)
+        calls = archive.each(query)
         with (
             given.out.open("w", newline="")
             if given.out
@@ -92,6 +98,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(f"{number} calls", file=sys.stderr)
     return 0
+
+
+def _archive(file: Path | None) -> Archive:
+    """Raises ConfigError, TelephonyError, OSError."""
+    if file is not None:
+        return CallArchive(file, _LONGEST_S)
+    return open_archive(store_of(config.load()), _LONGEST_S)
 
 
 def write_calls(calls: Iterable[dict[str, Any]], out: TextIO, form: str) -> int:

@@ -4,22 +4,28 @@
     python -m tools.forget "+1 212 555 0187" --delete   deletes it, past recovery
 
 The last ten digits of the number count.  The service may run meanwhile.  Log files and
-VICIdial's own data are not touched; logs hold masked numbers only.
+VICIdial's own data are not touched; logs hold masked numbers only.  Where hosts share a
+store, recordings lie on the host that took the call: run it on each of them with
+--recordings-only first.
 """
 
 from __future__ import annotations
 
 import argparse
-import sqlite3
 import sys
 from pathlib import Path
 
 import config
-from agi_handlers.call_records import records_path
 from agi_handlers.errors import TelephonyError
-from agi_handlers.records.caller_key import load_caller_key
-from agi_handlers.records.database import RecordsDatabase
+from agi_handlers.records.database import FILE_NAME
 from agi_handlers.records.recording_files import recording_files
+from agi_handlers.records.store import (
+    STORE_ERRORS,
+    RecordsStore,
+    StoreOptions,
+    open_store,
+)
+from tools.records_store import store_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,48 +37,50 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("number", help="the caller's telephone number")
     parser.add_argument("--delete", action="store_true", help="really delete")
+    parser.add_argument(
+        "--recordings-only", action="store_true", help="leave the records for now"
+    )
     parser.add_argument("--data-dir", type=Path, help="default: ULTRAVOX_DATA_DIR")
     given = parser.parse_args(arguments)
     try:
-        data_dir = given.data_dir or config.load().data_dir
+        options = store_of(config.load(), given.data_dir)
     except config.ConfigError as exc:
         print("\n".join(exc.problems), file=sys.stderr)
         return 2
-    path = records_path(data_dir)
-    if not path.exists():
-        print(f"forget: no records in {data_dir}", file=sys.stderr)
+    if not options.url and not (options.data_dir / FILE_NAME).exists():
+        print(f"forget: no records in {options.data_dir}", file=sys.stderr)
         return 1
     try:
-        key = load_caller_key(data_dir).of(given.number)
+        key = options.keys().of(given.number)
         if not key:
             print(f"forget: {given.number!r} has no digits", file=sys.stderr)
             return 2
-        database = RecordsDatabase(path)
+        store = open_store(options)
         try:
-            return _forget(database, data_dir, key, is_real=given.delete)
+            return _forget(store, options, key, given)
         finally:
-            database.close()
-    except (sqlite3.Error, OSError, TelephonyError) as exc:
+            store.close()
+    except (*STORE_ERRORS, OSError, TelephonyError) as exc:
         print(f"forget: {exc}", file=sys.stderr)
         return 1
 
 
 def _forget(
-    database: RecordsDatabase, data_dir: Path, key: str, *, is_real: bool
+    store: RecordsStore, options: StoreOptions, key: str, given: argparse.Namespace
 ) -> int:
     there = [
         path
-        for name in database.recordings_of(key)
-        for path in recording_files(data_dir, name)
+        for name in store.recordings_of(key)
+        for path in recording_files(options.data_dir, name)
     ]
-    calls = database.count(key)
-    if not is_real:
+    calls = store.count(key)
+    if not given.delete:
         print(f"{calls} calls, {len(there)} recordings; --delete deletes them")
         return 0
     # recordings first: while a record stands, another attempt finds its recording
     for path in there:
         path.unlink(missing_ok=True)
-    deleted = database.forget(key)
+    deleted = 0 if given.recordings_only else store.forget(key)
     print(f"deleted {deleted} calls, {len(there)} recordings")
     return 0
 

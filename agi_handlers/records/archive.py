@@ -12,7 +12,7 @@ import re
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,10 +29,10 @@ _BUSY_TIMEOUT_S: Final = 2.0
 _PROGRESS_STEPS: Final = 10_000  # SQLite instructions between looks at the clock
 _WHOLE_NUMBER_DIGITS: Final = 7  # shorter ones are taken for a number's last digits
 # Turns looked at for percentiles; where there are more, every second, third … call's.
-_MAX_DELAYS: Final = 25_000
+MAX_DELAYS: Final = 25_000
 _PERCENTILES: Final = (50, 95, 99)
-_SUMS: Final = ("turns", "barge_ins", "faults", "opt_outs")
-_EXPORT_PAGE: Final = 200
+SUMS: Final = ("turns", "barge_ins", "faults", "opt_outs")
+EXPORT_PAGE_CALLS: Final = 200
 _WORD: Final = re.compile(r"[^\W_]+\*?")  # as the index divides text
 _MAX_WORDS: Final = 20
 _WORDS_TABLE: Final = "words JOIN calls ON calls.number = words.rowid"
@@ -92,9 +92,12 @@ class CallPage:
 class CallArchive:
     """One records file, for readers."""
 
-    def __init__(self, path: Path, timeout_s: float = 10.0) -> None:
-        """`timeout_s` bounds one question."""
+    def __init__(
+        self, path: Path, timeout_s: float = 10.0, caller_secret: str = ""
+    ) -> None:
+        """`timeout_s` bounds one question; `caller_secret`: see `load_caller_key`."""
         self._path = path
+        self._caller_secret = caller_secret
         self._timeout_s = timeout_s
 
     def search(self, query: CallQuery) -> CallPage:
@@ -109,7 +112,7 @@ class CallArchive:
             where, arguments = self._conditions(query, connection)
             if query.cursor:
                 where.append("number < ?")
-                arguments.append(_read_cursor(query.cursor))
+                arguments.append(read_cursor(query.cursor))
             is_by_words = any("words MATCH" in condition for condition in where)
             # every condition is a constant of this module; values go as arguments
             statement = (
@@ -119,9 +122,9 @@ class CallArchive:
                 f" ORDER BY {'words.rowid' if is_by_words else 'number'} DESC LIMIT ?"
             )
             rows = connection.execute(statement, [*arguments, limit + 1]).fetchall()
-        calls = [_call_fields(row) for row in rows[:limit]]
+        calls = [call_fields(row) for row in rows[:limit]]
         more = len(rows) > limit
-        return CallPage(calls, _cursor(rows[limit - 1]["number"]) if more else None)
+        return CallPage(calls, make_cursor(rows[limit - 1]["number"]) if more else None)
 
     def call(self, call_id: str) -> Fields | None:
         """A call with its turns and events; None: there is none of that id."""
@@ -140,8 +143,8 @@ class CallArchive:
                 (call_id,),
             ).fetchall()
         return {
-            **_call_fields(row),
-            "turns": [_turn_fields(turn) for turn in turns],
+            **call_fields(row),
+            "turns": [turn_fields(turn) for turn in turns],
             "events": [_without(event, "call_id", "number") for event in events],
         }
 
@@ -183,37 +186,9 @@ class CallArchive:
                 " WHERE started_at >= ? AND started_at < ? AND number % ? = 0"
                 " AND source = 'reply' AND speech_ended_ms IS NOT NULL"
                 " AND played_ms IS NOT NULL",
-                (*span, 1 + num_turns // _MAX_DELAYS),
+                (*span, 1 + num_turns // MAX_DELAYS),
             ).fetchall()
-        by_bucket: dict[int, list[int]] = defaultdict(list)
-        for bucket, delay_ms in delays:
-            by_bucket[bucket].append(delay_ms)
-        statuses: dict[int, dict[str, int]] = defaultdict(dict)
-        sums: dict[int, list[int]] = defaultdict(lambda: [0] * len(_SUMS))
-        for bucket, status, number, *more in counts:
-            statuses[bucket][status or "running"] = number
-            sums[bucket] = [a + b for a, b in zip(sums[bucket], more, strict=True)]
-        everything = [delay_ms for _, delay_ms in delays]
-        first, last = (
-            int(since_at // bucket_s),
-            int(max(since_at, until_at) // bucket_s),
-        )
-        return {
-            "since_at": since_at,
-            "until_at": until_at,
-            "bucket_s": bucket_s,
-            "num_calls": sum(sum(one.values()) for one in statuses.values()),
-            "response_ms": _percentiles(everything),
-            "buckets": [
-                {
-                    "at": bucket * bucket_s,
-                    "calls": statuses.get(bucket, {}),
-                    **dict(zip(_SUMS, sums[bucket], strict=True)),
-                    "response_ms": _percentiles(by_bucket.get(bucket, [])),
-                }
-                for bucket in range(first, last + 1)
-            ],
-        }
+        return figures_of(counts, delays, since_at, until_at, bucket_s)
 
     def _conditions(
         self, query: CallQuery, connection: sqlite3.Connection
@@ -251,11 +226,12 @@ class CallArchive:
         return where, arguments
 
     def _number_condition(self, number: str) -> tuple[str, str]:
-        digits = "".join(c for c in number if c in "0123456789")
-        if len(digits) < _WHOLE_NUMBER_DIGITS:
-            return "caller LIKE ? ESCAPE '\\'", f"%{digits or _like(number)}"
+        digits = last_digits(number)
+        if digits is not None:
+            return "caller LIKE ? ESCAPE '\\'", f"%{_like(digits)}"
         try:
-            return "caller_key = ?", load_caller_key(self._path.parent).of(digits)
+            keys = load_caller_key(self._path.parent, self._caller_secret)
+            return "caller_key = ?", keys.of(number)
         except OSError as exc:
             raise RecordsUnreadable(f"the key for callers' numbers: {exc}") from exc
 
@@ -286,11 +262,51 @@ class CallArchive:
             raise RecordsUnreadable(f"{self._path}: {exc}") from exc
 
 
+def figures_of(
+    counts: Iterable[Sequence[Any]],
+    delays: Sequence[Sequence[Any]],
+    since_at: float,
+    until_at: float,
+    bucket_s: int,
+) -> Fields:
+    """Figures from rows of bucket, status, number and `SUMS`; and bucket and delay."""
+    by_bucket: dict[int, list[int]] = defaultdict(list)
+    for bucket, delay_ms in delays:
+        by_bucket[bucket].append(delay_ms)
+    statuses: dict[int, dict[str, int]] = defaultdict(dict)
+    sums: dict[int, list[int]] = defaultdict(lambda: [0] * len(SUMS))
+    for bucket, status, number, *more in counts:
+        statuses[bucket][status or "running"] = number
+        sums[bucket] = [a + b for a, b in zip(sums[bucket], more, strict=True)]
+    everything = [delay_ms for _, delay_ms in delays]
+    first, last = (
+        int(since_at // bucket_s),
+        int(max(since_at, until_at) // bucket_s),
+    )
+    return {
+        "since_at": since_at,
+        "until_at": until_at,
+        "bucket_s": bucket_s,
+        "num_calls": sum(sum(one.values()) for one in statuses.values()),
+        "response_ms": _percentiles(everything),
+        "buckets": [
+            {
+                "at": bucket * bucket_s,
+                "calls": statuses.get(bucket, {}),
+                **dict(zip(SUMS, sums[bucket], strict=True)),
+                "response_ms": _percentiles(by_bucket.get(bucket, [])),
+            }
+            for bucket in range(first, last + 1)
+        ],
+    }
+
+
 def _at(query: CallQuery, cursor: str) -> CallQuery:
-    return replace(query, cursor=cursor, limit=_EXPORT_PAGE)
+    return replace(query, cursor=cursor, limit=EXPORT_PAGE_CALLS)
 
 
-def _call_fields(row: sqlite3.Row) -> Fields:
+def call_fields(row: Mapping[str, Any] | sqlite3.Row) -> Fields:
+    """A call as readers get it."""
     call = _without(row, "number", "caller_key", "owner")
     call["is_opt_out"] = bool(call["is_opt_out"])
     call["status"] = call["status"] or "running"
@@ -301,7 +317,8 @@ def _call_fields(row: sqlite3.Row) -> Fields:
     return call
 
 
-def _turn_fields(row: sqlite3.Row) -> Fields:
+def turn_fields(row: Mapping[str, Any] | sqlite3.Row) -> Fields:
+    """A turn as readers get it."""
     turn = _without(row, "call_id")
     ended_ms, played_ms = turn["speech_ended_ms"], turn["played_ms"]
     is_known = ended_ms is not None and played_ms is not None
@@ -325,11 +342,22 @@ def _percentiles(values: list[int]) -> Fields | None:
     return found
 
 
-def _word_query(text: str) -> str:
-    """An FTS5 query: every word of the text, one with a star for what begins so."""
+def last_digits(number: str) -> str | None:
+    """What to look for at the end of a shown number; None: it is a whole number."""
+    digits = "".join(c for c in number if c in "0123456789")
+    return digits or number if len(digits) < _WHOLE_NUMBER_DIGITS else None
+
+
+def search_words(text: str) -> list[tuple[str, bool]]:
+    """The words of a search; True: what begins so is meant as well."""
     # one by one, so that "don't" looks for don and t, as the index has it
     words = _WORD.findall(text)[:_MAX_WORDS]
-    return " ".join(f'"{word.rstrip("*")}"{"*" * word.endswith("*")}' for word in words)
+    return [(word.rstrip("*"), word.endswith("*")) for word in words]
+
+
+def _word_query(text: str) -> str:
+    """An FTS5 query: every word of the text, one with a star for what begins so."""
+    return " ".join(f'"{word}"{"*" * begins}' for word, begins in search_words(text))
 
 
 def _like(text: str) -> str:
@@ -338,11 +366,13 @@ def _like(text: str) -> str:
     return text
 
 
-def _cursor(number: int) -> str:
+def make_cursor(number: int) -> str:
+    """What leads to the calls before this one."""
     return base64.urlsafe_b64encode(str(number).encode()).decode()
 
 
-def _read_cursor(cursor: str) -> int:
+def read_cursor(cursor: str) -> int:
+    """Raises BadCursor."""
     try:
         number = int(base64.urlsafe_b64decode(cursor.encode()).decode())
     except (ValueError, binascii.Error) as exc:

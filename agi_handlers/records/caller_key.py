@@ -34,12 +34,17 @@ class CallerKey:
         return hmac.new(self._secret, tail, hashlib.sha256).hexdigest()
 
 
-def load_caller_key(data_dir: Path) -> CallerKey:
+def load_caller_key(data_dir: Path, secret: str = "") -> CallerKey:
     """The installation's key, made when it is not there yet.
+
+    secret: ULTRAVOX_CALLER_KEY, where several hosts must have the same; not empty:
+    the key is made of it and no file is read.
 
     Raises:
         OSError: it can neither be read nor made.
     """
+    if secret:
+        return CallerKey(hashlib.sha256(secret.encode()).digest())
     path = data_dir / KEY_FILE
     data_dir.mkdir(parents=True, exist_ok=True)
     try:

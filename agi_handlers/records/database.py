@@ -370,7 +370,7 @@ class _Transaction:
             self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
 
 
-def is_corrupt(error: sqlite3.Error) -> bool:
+def is_corrupt(error: Exception) -> bool:
     """The file's contents are at fault, not the disk and not a lock."""
     return (
         error.sqlite_errorcode & 0xFF

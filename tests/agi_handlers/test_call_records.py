@@ -18,6 +18,7 @@ import pytest
 from agi_handlers.call_records import CallRecords, RecordsOptions, records_path
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.records.rows import CallRow, EventRow, TurnRow
+from agi_handlers.records.store import StoreOptions
 
 ROOT = Path(__file__).parent.parent.parent
 ROW = CallRow("c-1", 1_700_000_000.0, caller="+1 (212) 555-0187", campaign="sales")
@@ -25,7 +26,7 @@ ROW = CallRow("c-1", 1_700_000_000.0, caller="+1 (212) 555-0187", campaign="sale
 
 @contextmanager
 def records(folder: Path, **options: Any) -> Iterator[CallRecords]:
-    wanted = RecordsOptions(records_path(folder), owner="bot:4573", retry_after_s=0.05)
+    wanted = RecordsOptions(StoreOptions(folder), owner="bot:4573", retry_after_s=0.05)
     keeper = CallRecords(replace(wanted, **options))
     with keeper.running():
         yield keeper
@@ -97,7 +98,8 @@ import os, signal, sys, time
 from pathlib import Path
 from agi_handlers.call_records import CallRecords, RecordsOptions
 from agi_handlers.records.rows import CallRow, EventRow, TurnRow
-keeper = CallRecords(RecordsOptions(Path({str(records_path(data_dir))!r}), "bot:4573"))
+from agi_handlers.records.store import StoreOptions
+keeper = CallRecords(RecordsOptions(StoreOptions(Path({str(data_dir)!r})), "bot:4573"))
 with keeper.running():
     call = keeper.open_call(CallRow("dead", 1000.0))
     call.sink(TurnRow("dead", 1, "reply", ended_ms=5500))
@@ -166,7 +168,8 @@ def test_trouble_is_logged_once_and_rows_wait_until_it_is_over(
     path = records_path(data_dir)
     path.mkdir()  # nothing can be opened there
     keeper = CallRecords(
-        RecordsOptions(path, retry_after_s=0.02), on_problem=told.append
+        RecordsOptions(StoreOptions(data_dir), retry_after_s=0.02),
+        on_problem=told.append,
     )
     with keeper.running():
         keeper.open_call(ROW)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agi_handlers.call_records import CallRecords, RecordsOptions, records_path
 from agi_handlers.records.rows import CallRow, EventRow, Row, TurnRow
+from agi_handlers.records.store import StoreOptions
 
 T0 = 1_700_000_000.0
 
@@ -102,7 +103,7 @@ ROWS: Sequence[Row] = (
 def store(data_dir: Path, rows: Sequence[Row] = ROWS) -> Path:
     """Put rows into a folder's records; the records file."""
     path = records_path(data_dir)
-    keeper = CallRecords(RecordsOptions(path, days=0, numbers="masked"))
+    keeper = CallRecords(RecordsOptions(StoreOptions(data_dir), days=0))
     with keeper.running():
         for row in rows:
             if isinstance(row, CallRow):
