@@ -160,8 +160,8 @@ class Runner:
         group = self._sharing.find([piece.sequence for piece in decode])
         if group is None:
             return list(decode), 0, 0
-        sharing = [piece for piece in decode if piece.sequence in group.members]
-        others = [piece for piece in decode if piece.sequence not in group.members]
+        sharing = [p for p in decode if p.sequence.number in group.members]
+        others = [p for p in decode if p.sequence.number not in group.members]
         return sharing + others, len(sharing), group.length
 
     def _outcomes(

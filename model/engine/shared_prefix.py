@@ -22,9 +22,9 @@ _MAX_CANDIDATES = 4
 
 @dataclass(frozen=True, slots=True)
 class SharingGroup:
-    """Sequences whose first `length` positions are the same text."""
+    """Sequences, by number, whose first `length` positions are the same text."""
 
-    members: frozenset[Sequence]
+    members: frozenset[int]
     length: int
 
     @property
@@ -34,17 +34,21 @@ class SharingGroup:
 
 
 class SharingFinder:
-    """Finds the group that saves most; remembers it while the set stays the same."""
+    """Finds the group that saves most; remembers it while the set stays the same.
+
+    By number, so that a call that has ended is not kept in memory by it.
+    """
 
     def __init__(self, min_positions_saved: int) -> None:
         self._min_positions_saved = min_positions_saved
-        self._last: tuple[Sequence, ...] = ()
+        self._last: tuple[int, ...] = ()
         self._found: SharingGroup | None = None
 
     def find(self, sequences: Many[Sequence]) -> SharingGroup | None:
         """The best group, or None if too little would be saved."""
-        if tuple(sequences) != self._last:
-            self._last = tuple(sequences)
+        numbers = tuple(sequence.number for sequence in sequences)
+        if numbers != self._last:
+            self._last = numbers
             self._found = self._search(sequences)
         return self._found
 
@@ -57,7 +61,7 @@ class SharingFinder:
             group = _best_group_of(left[0], left)
             if best is None or group.positions_saved > best.positions_saved:
                 best = group
-            left = [sequence for sequence in left[1:] if sequence not in group.members]
+            left = [s for s in left[1:] if s.number not in group.members]
         if best is None or best.positions_saved < self._min_positions_saved:
             return None
         return best
@@ -72,9 +76,11 @@ def _best_group_of(first: Sequence, sequences: Many[Sequence]) -> SharingGroup:
         lengths[sequence] = shared_length(
             keys, prompt.keys[: prompt.text_prefix_length]
         )
-    best = SharingGroup(frozenset([first]), 0)
+    best = SharingGroup(frozenset([first.number]), 0)
     for length in set(lengths.values()):
-        members = frozenset(s for s, shared in lengths.items() if shared >= length)
+        members = frozenset(
+            sequence.number for sequence, shared in lengths.items() if shared >= length
+        )
         group = SharingGroup(members, length)
         if group.positions_saved > best.positions_saved:
             best = group
