@@ -185,10 +185,7 @@ def make_lines(
     for index in range(num_lines):
         caller = speakers[index % len(speakers)]
         others = [r for r in recordings if r.speaker != caller] or list(recordings)
-        # Speakers and backgrounds advance at different paces, so that they mix.
-        background = BACKGROUNDS[
-            (index * 7 + index // len(speakers)) % len(BACKGROUNDS)
-        ]
+        background = BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))]
         lines.append(make_line(rng, by_speaker[caller], others, background, length_s))
     return lines
 

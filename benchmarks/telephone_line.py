@@ -66,14 +66,22 @@ class Line:
 
 
 BACKGROUNDS: Final = (
-    *(Background("quiet", None),) * 4,
-    *(Background(kind, 25.0) for kind in ("hiss", "street")),
-    *(Background(kind, 15.0) for kind in ("hiss", "street", "hum", "babble")),
-    *(Background(kind, 10.0) for kind in ("street", "babble")),
-    *(Background(kind, 5.0) for kind in ("hiss", "street")),
-    Background("street", 0.0),
-    *(Background("voice", snr_db) for snr_db in (15.0, 8.0)),
+    *(Background("quiet", None),) * 5,
+    *(
+        Background(kind, snr_db)
+        for kind in ("hiss", "babble", "hum")
+        for snr_db in (20.0, 15.0, 10.0, 5.0)
+    ),
+    *(Background("street", snr_db) for snr_db in (15.0, 10.0)),
+    Background("voice", 15.0),
 )
+# Of the caller's speech on the line: a whisper into a hand set, a shout into a mobile.
+LEVELS_DBFS: Final = (-40.0, -8.0)
+# How often a turn is one of the caller's long ones, and how often several recordings
+# with a pause of thought between them: people hesitate where readers of prompts don't.
+_LONG_SHARE: Final = 0.35
+_HESITANT_SHARE: Final = 0.1
+_LONG_SAMPLES: Final = RATE_HZ * 7 // 4
 
 
 def find_runs(wave: Wave) -> tuple[tuple[int, int], ...]:
@@ -110,13 +118,14 @@ def make_line(
 ) -> Line:
     """A caller's minute; `others` speak in the background."""
     num_samples = int(length_s * RATE_HZ)
-    level_db = rng.uniform(-34, -18)
+    level_db = rng.uniform(*LEVELS_DBFS)
+    long = [one for one in caller if one.bounds[1] - one.bounds[0] > _LONG_SAMPLES]
     pace = rng.uniform(1.0, 2.2)
     wave = np.zeros(num_samples, dtype=np.float32)
     turns: list[tuple[int, int]] = []
     at = int(rng.uniform(0.5, 2.0) * RATE_HZ)
     while True:
-        turn = _slowed(caller[int(rng.integers(len(caller)))], pace)
+        turn = _next_turn(rng, caller, long or caller, pace)
         loudness = 10 ** ((level_db + rng.uniform(-2, 2)) / 20) / _speech_level(turn)
         first, last = turn.bounds
         start = at - first
@@ -127,6 +136,38 @@ def make_line(
         at = start + last + int(rng.uniform(0.9, 2.6) * RATE_HZ)
     wave += _background(rng, background, level_db, others, num_samples)
     return Line(background, through_line(rng, wave), tuple(turns))
+
+
+def _next_turn(
+    rng: Generator, caller: Sequence[Recording], long: Sequence[Recording], pace: float
+) -> Recording:
+    kind = rng.random()
+    if kind < _LONG_SHARE:
+        return _slowed(_any_of(rng, long), pace)
+    if kind < _LONG_SHARE + _HESITANT_SHARE:
+        return _hesitant(rng, [_any_of(rng, caller), _any_of(rng, caller)])
+    return _slowed(_any_of(rng, caller), pace)
+
+
+def _any_of(rng: Generator, recordings: Sequence[Recording]) -> Recording:
+    return recordings[int(rng.integers(len(recordings)))]
+
+
+def _hesitant(rng: Generator, recordings: Sequence[Recording]) -> Recording:
+    """Several recordings as one turn, with pauses of thought between them."""
+    parts: list[Wave] = []
+    runs: list[tuple[int, int]] = []
+    length = 0
+    for one in recordings:
+        if runs:
+            pause = int(RATE_HZ * (0.2 + rng.exponential(0.15)))
+            parts.append(np.zeros(min(pause, _LONGEST_PAUSE_SAMPLES), np.float32))
+            length += parts[-1].size
+        first, last = one.bounds
+        parts.append(one.wave[first:last] * np.float32(0.1 / _speech_level(one)))
+        runs += [(length + s - first, length + e - first) for s, e in one.runs]
+        length += last - first
+    return Recording(recordings[0].speaker, np.concatenate(parts), tuple(runs))
 
 
 def _speech_level(recording: Recording) -> float:
@@ -245,8 +286,8 @@ def through_line(rng: Generator, wave: Wave) -> bytes:
     filter_ = signal.butter(4, band_hz, "bandpass", fs=RATE_HZ, output="sos")
     pcm16 = pcm16_from_wave(signal.sosfilt(filter_, wave).astype(np.float32))
     pcm16 = _gsm(pcm16) if rng.random() < 0.25 else ulaw_decode(ulaw_encode(pcm16))
-    if rng.random() < 0.2:
-        pcm16 = _lossy(rng, pcm16)
+    if rng.random() < 0.25:
+        pcm16 = _lossy(rng, pcm16, rng.uniform(0.01, 0.03))
     return pcm16
 
 
@@ -260,9 +301,9 @@ def _gsm(pcm16: bytes) -> bytes:
     return bytes(decoded[: samples.size].astype("<i2").data)
 
 
-def _lossy(rng: Generator, pcm16: bytes) -> bytes:
-    """1.5 % of the packets are lost and played as silence."""
+def _lossy(rng: Generator, pcm16: bytes, share: float) -> bytes:
+    """So many of the packets are lost and played as silence."""
     samples = np.frombuffer(pcm16, dtype="<i2").copy()
     packets = samples[: samples.size // 160 * 160].reshape(-1, 160)
-    packets[rng.random(len(packets)) < 0.015] = 0
+    packets[rng.random(len(packets)) < share] = 0
     return bytes(samples.data)
