@@ -174,6 +174,7 @@ class Call:
         self._last_settled: asyncio.Event | None = None
         self._opting_out: asyncio.Task[None] | None = None
         self._confirming: asyncio.Task[str] | None = None
+        self._confirmed_for = ""
         self._outcome: CallOutcome | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms: int | None = None
@@ -440,6 +441,7 @@ class Call:
                 case RecordOptOut():
                     self._opting_out = self._tasks.create_task(self._opt_out())
                 case ConfirmTransfer(destination):
+                    self._confirmed_for = destination
                     self._confirming = self._tasks.create_task(
                         self._confirm(destination)
                     )
@@ -524,9 +526,9 @@ class Call:
         outcome = self._outcome
         if outcome is None or outcome.status != "transfer":
             return
-        if self._confirming is not None:
+        if self._confirming is not None and self._confirmed_for == outcome.transfer_to:
             target = await self._confirming
-        else:
+        else:  # nobody asked for it: the time limit
             target = self._target(outcome.transfer_to)
         self._outcome = replace(outcome, transfer_to=target)
 

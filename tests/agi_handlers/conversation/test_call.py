@@ -376,3 +376,17 @@ def test_recording_pauses_when_the_model_asks_for_it() -> None:
         pauses=pauses,
     )
     assert pauses == [True, False]
+
+
+def test_a_transfer_taken_back_decides_nothing_about_a_later_one() -> None:
+    async def confirm(destination: str) -> str | None:
+        return None
+
+    done = talk(
+        [Speaks(2.0, 3.0)],
+        [Answer(action=("transfer", "Sales"), speech_s=2.0)],
+        options=TurnTakingOptions(max_call_ms=12_000),
+        transfer={"sales": "SALESLINE", "default": "8600"},
+        confirm=confirm,
+    )
+    assert done.outcome == CallOutcome("transfer", "time_limit", "", "8600")
