@@ -468,7 +468,7 @@ def _shared_store_problems(settings: Settings) -> list[str]:
     if importlib.util.find_spec("sqlalchemy") is None:
         problems.append(
             "ULTRAVOX_RECORDS_URL needs SQLAlchemy and the database's driver: "
-            "pip install 'sqlalchemy>=2,<3' 'psycopg[binary]>=3,<4'"
+            "pip install -r requirements-store.txt"
         )
     if len(settings.caller_key.get_secret_value()) < 16:
         problems.append(

@@ -41,7 +41,7 @@ prepare_runtime() {
 
 # The runtime stamp is part of it: a rebuilt .venv has lost the tools as well.
 wanted_stamp() {
-  cat requirements-dev.txt requirements-otel.txt .venv/.requirements-installed | sha256sum | cut -d' ' -f1
+  cat requirements-dev.txt requirements-otel.txt requirements-store.txt .venv/.requirements-installed | sha256sum | cut -d' ' -f1
 }
 
 prepare_tools() {

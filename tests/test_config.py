@@ -69,6 +69,7 @@ def test_file_that_is_no_toml_is_one_clear_line(tmp_path: Path) -> None:
         ({"ULTRAVOX_ASTERISK_DIR": "tmp"}, "absolute path"),
         ({"ULTRAVOX_ALLOWED_DIALERS": "10.0.0.1,pbx"}, "'pbx' is no address"),
         ({"ULTRAVOX_MEDIA": "telepathy"}, "audiosocket"),
+        ({"ULTRAVOX_RECORDS_URL": "sqlite:///x"}, "needs ULTRAVOX_CALLER_KEY"),
     ],
 )
 def test_values_that_cannot_work_together_are_refused(

@@ -106,17 +106,14 @@ def test_no_service_module_imports_tests() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+RUN = ["requirements.txt", "requirements-otel.txt", "requirements-store.txt"]
+
+
 @pytest.mark.parametrize(
     ("packages", "files"),
     [
-        (
-            (*OURS, "tools", "benchmarks"),
-            ["requirements.txt", "requirements-otel.txt"],
-        ),
-        (
-            ("tests",),
-            ["requirements.txt", "requirements-otel.txt", "requirements-dev.txt"],
-        ),
+        ((*OURS, "tools", "benchmarks"), RUN),
+        (("tests",), [*RUN, "requirements-dev.txt"]),
     ],
 )
 def test_every_library_that_is_imported_is_required(

@@ -125,6 +125,7 @@ def _running_console(folder: Path) -> Iterator[Console]:
     settings = {
         "API_KEYS": f"ada:{KEY}",
         "RECORDINGS": "true",
+        "NO_INPUT_S": "120",
         "RECORDINGS_MIN_FREE_MB": "0",
         "RECORDINGS_FORMAT": "flac",
     }
