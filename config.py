@@ -412,6 +412,9 @@ def _from_file(
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         problems.append(f"{file}: cannot be read: {exc}")
         return {}, {}
+    except RecursionError:  # tomllib goes down as deep as brackets do
+        problems.append(f"{file}: cannot be read: lists or tables in too many others")
+        return {}, {}
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in Settings.model_fields:

@@ -381,6 +381,8 @@ def load_campaign(file: Path, language: str = "en-us") -> Campaign:
         return Campaign(**{"language": language, **tomllib.loads(text), **own})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise CampaignsInvalid([f"{file}: {exc}"]) from exc
+    except RecursionError as exc:  # tomllib goes down as deep as brackets do
+        raise CampaignsInvalid([f"{file}: tables or lists in too many others"]) from exc
     except ValidationError as exc:
         problems = []
         for error in exc.errors():

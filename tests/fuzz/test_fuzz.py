@@ -1,0 +1,30 @@
+"""Every kept input, and a few seconds of new ones, on every fuzz target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.__main__ import CORPUS, run
+from tests.fuzz.targets import TARGETS
+
+KEPT = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda p: f"{p.parent.name}-{p.name}")
+def test_kept_inputs_find_nothing(path: Path) -> None:
+    TARGETS[path.parent.name](path.read_bytes())
+
+
+def test_every_target_has_inputs_to_begin_with() -> None:
+    assert {path.parent.name for path in KEPT} == set(TARGETS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TARGETS)
+def test_new_inputs_find_nothing(name: str) -> None:
+    result = run(name, seconds=2)
+    assert not result["found"]
+    assert result["runs"] > 10
+    assert result["cover"] > 10
