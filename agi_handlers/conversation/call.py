@@ -602,7 +602,7 @@ class Call:
                 self._parts.notes.audio(event)
                 await speaking.released.wait()
                 if not pcm16 or speaking.fate.done():  # stopped in this very moment
-                    return
+                    return await asyncio.sleep(0)  # and whoever never waits is, too
                 if not speaking.has_audio:
                     speaking.has_audio = True
                     self._parts.notes.played(turn, self._now_ms())

@@ -19,6 +19,8 @@ from model.audio.frames import RATE_HZ, SAMPLE_BYTES, SAMPLES_PER_MS
 _BYTES_PER_MS: Final = SAMPLES_PER_MS * SAMPLE_BYTES
 # Handed to the leg at a time: what is held meanwhile waits here, not there.
 _STEP_BYTES: Final = RATE_HZ * SAMPLE_BYTES
+# While it is held, what comes more than this waits at its source.
+_MAX_HELD_BYTES: Final = 20 * RATE_HZ * SAMPLE_BYTES
 # Kept of what was heard: the longest way of an echo, and the words it comes from.
 _KEPT_HEARD_BYTES: Final = 2 * RATE_HZ * SAMPLE_BYTES
 
@@ -37,6 +39,8 @@ class BotMouth:
         self._is_whole = False
         self._is_end_told = False
         self._is_held = False
+        self._flowing = asyncio.Event()  # not held
+        self._flowing.set()
         self._giving = asyncio.Lock()
         self._before = bytearray()  # the end of the speech before, as heard
         self._silent_since_s: float | None = None
@@ -59,6 +63,8 @@ class BotMouth:
         self._speech += pcm16
         self._forget_heard()
         await self._give()
+        if self._end_bytes - self._heard_bytes > _MAX_HELD_BYTES:
+            await self._flowing.wait()
 
     async def play_filler(self, pcm16: bytes) -> None:
         """The same, but it is no part of the speech."""
@@ -83,6 +89,7 @@ class BotMouth:
         self._heard_bytes = self._position_bytes()
         self._leg.stop()
         self._is_held = True
+        self._flowing.clear()
         self._silent_since_s = asyncio.get_running_loop().time()
 
     async def go_on(self) -> None:
@@ -90,6 +97,7 @@ class BotMouth:
         if not self._is_held:
             return
         self._is_held = False
+        self._flowing.set()
         self._given_bytes = self._leg_began_bytes = self._heard_bytes
         self._is_end_told = False
         self._silent_since_s = None
@@ -152,6 +160,7 @@ class BotMouth:
         self._heard_bytes = 0
         self._fillers.clear()
         self._is_whole = self._is_end_told = self._is_held = False
+        self._flowing.set()
         self._silent_since_s = asyncio.get_running_loop().time()
 
     def _break_silence(self) -> None:

@@ -105,6 +105,8 @@ class ScriptedLeg:
     _tick: int = 0
     _pressed: set[Presses] = field(default_factory=set)
     num_stops: int = 0
+    max_queued_ms: float = float("inf")
+    """More than this makes `play` wait, as it does on every leg."""
     chunk_samples: int = 160
     """How the caller's audio is cut: less than a frame, or several at once."""
 
@@ -180,6 +182,11 @@ class ScriptedLeg:
     async def play(self, pcm16: bytes) -> None:
         self.taken += pcm16
         self._queued_ms += len(pcm16) / BYTES_PER_MS
+        num_stops = self.num_stops
+        while (  # noqa: ASYNC110 - a frame at a time, as all of this leg
+            self._queued_ms > self.max_queued_ms and num_stops == self.num_stops
+        ):
+            await asyncio.sleep(FRAME_S)
 
     def end_of_speech(self) -> None:
         self._is_last = True

@@ -126,6 +126,27 @@ def test_stopping_what_is_held_leaves_nothing() -> None:
     hear(ear, script())
 
 
+def test_a_speaker_without_end_waits_while_it_is_held() -> None:
+    ear = Ear()
+
+    async def speak() -> None:
+        while True:
+            await ear.mouth.play(tone(1000))
+
+    async def script() -> None:
+        speaking = asyncio.create_task(speak())
+        await asyncio.sleep(1.0)
+        ear.mouth.hold()
+        await asyncio.sleep(1.0)
+        ear.mouth.stop()
+        speaking.cancel()
+        await asyncio.gather(speaking, return_exceptions=True)
+
+    ear.leg.max_queued_ms = 5000
+    hear(ear, script())
+    assert len(ear.leg.taken) <= 10_000 * MS
+
+
 def test_a_filler_is_heard_but_not_counted() -> None:
     ear = Ear()
 
