@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="number format of the weights"
     )
+    quantize: Literal["none", "int8", "nf4"] = Field(
+        "none", description="8 or 4 bits a weight; by bitsandbytes"
+    )
     engine: Literal["local", "openai", "scripted"] = Field(
         "local", description="local: in this service; openai: ULTRAVOX_ENGINE_URL"
     )

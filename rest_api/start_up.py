@@ -268,7 +268,8 @@ def _load(
 
     hub = HubOptions(report=report)
     return load_checkpoint(
-        choice.name, LoadOptions(settings.device, settings.dtype, hub)
+        choice.name,
+        LoadOptions(settings.device, settings.dtype, hub, settings.quantize),
     )
 
 

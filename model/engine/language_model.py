@@ -23,6 +23,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from model.engine.linear import join
 from model.errors import ModelLoadError
+from model.ultravox.quantize import is_quantized
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -154,6 +155,7 @@ def _can_be_written_out(language_model: Any) -> bool:
     config = language_model.config
     return (
         type(language_model).__name__ in _WRITTEN_OUT
+        and not is_quantized(language_model)  # the layers themselves compute
         and config.hidden_act == "silu"
         and getattr(config, "sliding_window", None) is None
         and language_model.model.rotary_emb.rope_type not in _ROPE_WITHOUT_TABLE

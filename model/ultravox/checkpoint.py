@@ -30,6 +30,7 @@ from model.ultravox.config import (
 from model.ultravox.lengths import HOP_SAMPLES, RATE_HZ, piece_lengths
 from model.ultravox.mel import LogMel
 from model.ultravox.network import UltravoxModel
+from model.ultravox.quantize import Quantization, quantize
 from model.ultravox.repository import (
     TOKENIZER_FILES,
     HubOptions,
@@ -72,6 +73,8 @@ class LoadOptions:
     device: Device | str = "auto"
     dtype: Dtype = "auto"
     hub: HubOptions = field(default_factory=HubOptions)
+    quantize: Quantization = "none"
+    """Bits of the language model's weights; they pass through main memory once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ class Checkpoint:
     def __post_init__(self) -> None:
         # Counted now: an engine moves weights to where it reads them fastest.
         parameters = list(self.network.parameters())
-        count = sum(p.numel() for p in parameters)
+        count = sum(_num_weights(p) for p in parameters)
         size = sum(p.numel() * p.element_size() for p in parameters)
         object.__setattr__(self, "num_parameters", count)
         object.__setattr__(self, "weights_bytes", size)
@@ -141,6 +144,12 @@ class Checkpoint:
         return int(self.network.text_config.max_position_embeddings)
 
 
+def _num_weights(parameter: Any) -> int:
+    """Also of one that holds two in a byte."""
+    packed = getattr(parameter, "quant_state", None)
+    return int((parameter if packed is None else packed).shape.numel())
+
+
 def load_checkpoint(name: str, options: LoadOptions | None = None) -> Checkpoint:
     """Load a checkpoint from a local folder or a hub repository.  Blocks.
 
@@ -152,11 +161,17 @@ def load_checkpoint(name: str, options: LoadOptions | None = None) -> Checkpoint
     device = choose_device(options.device)
     config, text_repository = _full_config(repository, options.hub)
     dtype = choose_dtype(options.dtype, device, stored=config.torch_dtype)
-    _check_memory(config, device, dtype)  # before gigabytes are fetched
+    is_whole = options.quantize == "none"
+    loaded_on = device if is_whole else torch.device("cpu")
+    _check_memory(config, loaded_on, dtype)  # before gigabytes are fetched
     sources = _sources(config, repository, options.hub)
-    network = _build(config, device, dtype)
+    network = _build(config, loaded_on, dtype)
     load_weights(network, sources)
     network.eval().requires_grad_(False)
+    if not is_whole:
+        with _explaining_memory():
+            quantize(network.language_model, options.quantize, device, dtype)
+            network.to(device)
     chat = ChatFormat.load(
         _tokenizer_folder(repository, text_repository),
         stack_factor=config.stack_factor,

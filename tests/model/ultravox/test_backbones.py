@@ -101,3 +101,35 @@ def test_a_missing_expert_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError) as raised:
         load_checkpoint(str(folder), LoadOptions(device="cpu"))
     assert raised.value.subject == f"language_model.{lost}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "least"), [("int8", 0.99), ("nf4", 0.9)])
+async def test_weights_in_fewer_bits_say_nearly_the_same(
+    tmp_path: Path, kind: Any, least: float
+) -> None:
+    folder, _ = _write(tmp_path, "llama")
+    logits, sizes, tokens = [], [], []
+    for quantize in ("none", kind):
+        options = LoadOptions(device="cpu", dtype="float32", quantize=quantize)
+        checkpoint = load_checkpoint(str(folder), options)
+        sizes.append((checkpoint.num_parameters, checkpoint.weights_bytes))
+        with torch.inference_mode():
+            ids = torch.arange(10, 60)[None]
+            logits.append(checkpoint.network.language_model(ids).logits.flatten())
+        async with Engine(
+            checkpoint, EngineOptions(max_slots=2, max_context_tokens=256)
+        ) as engine:
+            dialogue = engine.new_dialogue("Be brief.", today=TODAY)
+            dialogue.append_user_audio(wave(1))
+            request = GenerationRequest(
+                dialogue.prompt(), max_new_tokens=4, min_new_tokens=4
+            )
+            async with engine.submit(request) as stream:
+                async for _ in stream:
+                    pass
+            tokens.append(len(stream.token_ids))
+    assert float(torch.cosine_similarity(logits[0], logits[1], dim=0)) > least
+    assert sizes[0][0] == sizes[1][0]
+    assert sizes[1][1] < sizes[0][1]
+    assert tokens == [4, 4]
