@@ -19,14 +19,20 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import uvloop
 
 import config
 from tools.caller.say_items import BadItem, Item
-from tools.live_stack import LiveStack, StackAddress, StackUnusable, open_stack
+from tools.live_stack import (
+    LiveStack,
+    StackAddress,
+    StackUnusable,
+    open_stack,
+    stack_address,
+)
 from tools.scenario import Scenario, ScenarioInvalid, caller_items, load_scenario
 from tools.scenario_judge import Judgement, judge
 
@@ -173,22 +179,16 @@ def _address(options: argparse.Namespace) -> StackAddress:
         settings = config.load()
     except config.ConfigError as exc:
         raise ScenarioInvalid(exc.problems) from exc
-    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-    host = local.get(settings.agi_host, settings.agi_host)
-    port = settings.agi_port
+    address = stack_address(settings)
     if options.agi:
         host, _, text = options.agi.rpartition(":")
         if not host or not text.isdecimal():
             raise ScenarioInvalid(["--agi: HOST:PORT is wanted"])
-        host, port = host.strip("[]"), int(text)
-    http_host = local.get(settings.host, settings.host)
-    shown = f"[{http_host}]" if ":" in http_host else http_host
-    scheme = "https" if settings.tls_certificate else "http"
-    return StackAddress(
-        agi_host=host,
-        agi_port=port,
-        http_url=options.http or f"{scheme}://{shown}:{settings.port}",
-        api_key=options.key or settings.api_key.get_secret_value(),
+        address = replace(address, agi_host=host.strip("[]"), agi_port=int(text))
+    return replace(
+        address,
+        http_url=options.http or address.http_url,
+        api_key=options.key or address.api_key,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import httpx
 
+from config import Settings
 from tools.caller.agi_wire import Channel
 from tools.caller.call import CallPlan, CallReport, place_call
 from tools.caller.channel import Abilities, folders_of
@@ -34,6 +35,20 @@ class StackAddress:
     agi_port: int
     http_url: str
     api_key: str = ""
+
+
+def stack_address(settings: Settings) -> StackAddress:
+    """Where the service of these settings answers on this machine."""
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    http_host = local.get(settings.host, settings.host)
+    shown = f"[{http_host}]" if ":" in http_host else http_host
+    scheme = "https" if settings.tls_certificate else "http"
+    return StackAddress(
+        agi_host=local.get(settings.agi_host, settings.agi_host),
+        agi_port=settings.agi_port,
+        http_url=f"{scheme}://{shown}:{settings.port}",
+        api_key=settings.api_key.get_secret_value(),
+    )
 
 
 class LiveStack:
@@ -88,6 +103,21 @@ class LiveStack:
             reason = report.variables.get("BOT_REASON", "")
             raise StackUnusable(f"the bot did not take the call: {status} {reason}")
         return report, await self._record(call_id)
+
+    async def get(self, path: str) -> httpx.Response:
+        """What the HTTP port answers.
+
+        Raises:
+            StackUnusable: nothing, or a refusal.
+        """
+        try:
+            answer = await self._http.get(path)
+        except httpx.HTTPError as exc:
+            url = self._address.http_url
+            raise StackUnusable(f"{url}{path} does not answer: {exc!r}") from exc
+        if answer.status_code in (401, 403):
+            raise StackUnusable(f"{path} wants an API key (ULTRAVOX_API_KEY)")
+        return answer
 
     async def _record(self, call_id: str) -> dict[str, Any]:
         deadline_s = time.monotonic() + _RECORD_AFTER_S
