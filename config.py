@@ -186,6 +186,11 @@ class Settings(BaseSettings):
     audiosocket_advertise: str = Field(
         "", description="HOST or HOST:PORT that Asterisk is told to connect to"
     )
+    ami_addresses: str = Field(
+        "", description="managers of the dialers, HOST or HOST:PORT, comma list"
+    )
+    ami_user: str = Field("", description="manager user who may read call and dtmf")
+    ami_password: SecretStr = Field(SecretStr(""), description="its secret")
     media: Literal["auto", "audiosocket", "eagi", "recorded_turns"] = Field(
         "auto", description="how the caller's audio comes: auto probes each dialer"
     )
@@ -458,6 +463,10 @@ def _cross_checks(settings: Settings) -> list[str]:
         problems.append(
             "ULTRAVOX_VICIDIAL_URL needs ULTRAVOX_VICIDIAL_USER and _PASSWORD"
         )
+    if settings.ami_addresses and not (
+        settings.ami_user and settings.ami_password.get_secret_value()
+    ):
+        problems.append("ULTRAVOX_AMI_ADDRESSES needs ULTRAVOX_AMI_USER and _PASSWORD")
     if settings.vicidial_url and not settings.vicidial_agent_user:
         problems.append("ULTRAVOX_VICIDIAL_URL needs ULTRAVOX_VICIDIAL_AGENT_USER")
     if settings.records_url.get_secret_value():

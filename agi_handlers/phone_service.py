@@ -18,6 +18,7 @@ from functools import partial
 
 from agi_handlers import routes
 from agi_handlers.agi.server import AgiServer, AgiServerOptions
+from agi_handlers.ami.watch import AmiOptions, AmiWatch, parse_addresses
 from agi_handlers.audio_leg.choose_leg import LegChooser, LegOptions
 from agi_handlers.audio_leg.frame_wheel import run_frame_wheel
 from agi_handlers.audio_leg.media_port import MediaPortOptions, open_media_port
@@ -122,6 +123,10 @@ def read_persona(settings: Settings) -> Persona:
                 pass
         except TracesUnavailable as exc:
             problems.append(str(exc))
+    try:
+        _ami_watch(settings)
+    except ValueError as exc:
+        problems.append(f"ULTRAVOX_AMI_…: {exc}")
     if problems or campaigns is None:
         raise PhoneHalfInvalid(problems)
     return Persona(campaigns, prompts, prompts_in)
@@ -140,11 +145,12 @@ async def serve(
         stack.callback(supervised.close)
         supervised.start()
         wheel = stack.enter_context(run_frame_wheel())
+        ami = _ami_watch(settings)
         speech = await stack.enter_async_context(_speech_client(settings, urls))
         phone = Phone(
             settings=settings,
             speech=speech,
-            legs=LegChooser(_leg_options(settings), media_port, wheel),
+            legs=LegChooser(_leg_options(settings), media_port, wheel, ami),
             detector=load_detector(settings.vad),
             prompts=persona.prompts,
             prompts_in=persona.prompts_in,
@@ -158,7 +164,7 @@ async def serve(
         )
         link = ControlLink(urls, name, phone.live, key)
         work = [*(phone.watch_speech(), heartbeat.run(), link.run(), supervised.beat())]
-        work.append(persona.campaigns.watch())
+        work += [persona.campaigns.watch(), *([ami.run()] if ami else [])]
         vicidial = await _join_vicidial(phone, persona, stack)
         if vicidial is not None:
             work.append(vicidial.run(lambda: phone.speech_status.is_ready))
@@ -320,6 +326,15 @@ def _leg_options(settings: Settings) -> LegOptions:
         exchange_dir=settings.data_dir / "exchange",
         asterisk_dir=settings.asterisk_dir,
     )
+
+
+def _ami_watch(settings: Settings) -> AmiWatch | None:
+    """Raises ValueError: an address is none."""
+    addresses = parse_addresses(comma_list(settings.ami_addresses))
+    if not addresses:
+        return None
+    password = settings.ami_password.get_secret_value()
+    return AmiWatch(AmiOptions(settings.ami_user, password, addresses))
 
 
 def _vicidial_options(settings: Settings) -> VicidialOptions | None:

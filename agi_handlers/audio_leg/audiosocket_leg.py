@@ -142,6 +142,10 @@ class AudioSocketLeg:
     def events(self) -> AsyncIterator[LegEvent]:
         return self._events.events()
 
+    def heard_elsewhere(self, event: LegEvent) -> None:
+        """Of the caller, from somebody who hears more than this leg."""
+        self._events.put(event)
+
     async def play(self, pcm16: bytes) -> None:
         generation = self._generation
         for at in range(0, len(pcm16), _STEP_BYTES):

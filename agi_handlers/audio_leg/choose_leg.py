@@ -12,8 +12,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -26,6 +32,8 @@ from agi_handlers.agi.commands import (
     get_full_variable,
 )
 from agi_handlers.agi.connection import AgiConnection
+from agi_handlers.ami.watch import AmiWatch
+from agi_handlers.audio_leg.ami_hints import detect_talk, hints_for
 from agi_handlers.audio_leg.audiosocket_leg import (
     AudioSocketOptions,
     open_audiosocket_leg,
@@ -35,7 +43,7 @@ from agi_handlers.audio_leg.dialer_memory import DialerMemory
 from agi_handlers.audio_leg.eagi_leg import EagiOptions, open_eagi_leg
 from agi_handlers.audio_leg.file_shell import FileShellOptions
 from agi_handlers.audio_leg.frame_wheel import FrameWheel
-from agi_handlers.audio_leg.leg import AudioLeg, LegName
+from agi_handlers.audio_leg.leg import AudioLeg, LegEvent, LegName
 from agi_handlers.audio_leg.media_port import MediaPort
 from agi_handlers.audio_leg.recorded_turns_leg import (
     RecordedTurnsOptions,
@@ -73,8 +81,14 @@ class LegChooser:
     """Opens the best leg each dialer can have; one for the whole process."""
 
     def __init__(
-        self, options: LegOptions, media_port: MediaPort, wheel: FrameWheel
+        self,
+        options: LegOptions,
+        media_port: MediaPort,
+        wheel: FrameWheel,
+        ami: AmiWatch | None = None,
     ) -> None:
+        """ami: hears what a leg cannot; None: nobody does."""
+        self._ami = ami
         self._options = options
         self._media_port = media_port
         self._wheel = wheel
@@ -171,7 +185,8 @@ class LegChooser:
             options=self._options.audiosocket,
             call_id=call_id,
         ) as leg:
-            yield leg
+            with self._hints(agi, leg.name, leg.heard_elsewhere):
+                yield leg
 
     @asynccontextmanager
     async def _open_eagi(self, agi: AgiConnection) -> AsyncIterator[AudioLeg]:
@@ -192,11 +207,21 @@ class LegChooser:
 
     @asynccontextmanager
     async def _open_recorded_turns(self, agi: AgiConnection) -> AsyncIterator[AudioLeg]:
+        if self._ami is not None and self._ami.is_connected:
+            await detect_talk(agi)
         async with (
             self._files.open_files(agi, self._address(agi)) as files,
             open_recorded_turns_leg(agi, files, self._options.recorded_turns) as leg,
         ):
-            yield leg
+            with self._hints(agi, leg.name, leg.heard_elsewhere):
+                yield leg
+
+    def _hints(
+        self, agi: AgiConnection, name: LegName, heard: Callable[[LegEvent], None]
+    ) -> AbstractContextManager[None]:
+        if self._ami is None:
+            return nullcontext()
+        return hints_for(self._ami, agi, name, heard)
 
     def _address(self, agi: AgiConnection) -> MediaAddress:
         host, port = self._advertised

@@ -34,6 +34,11 @@ class CallerKey:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerTalks:
+    """Half duplex only: somebody else hears the caller while the bot speaks."""
+
+
+@dataclass(frozen=True, slots=True)
 class CallerPaused:
     """Half duplex only: a recording ended, all its audio has been delivered."""
 
@@ -54,7 +59,7 @@ class LegClosed:
 
 
 LegEvent: TypeAlias = (
-    CallerAudio | CallerKey | CallerPaused | PlaybackFinished | LegClosed
+    CallerAudio | CallerKey | CallerTalks | CallerPaused | PlaybackFinished | LegClosed
 )
 
 

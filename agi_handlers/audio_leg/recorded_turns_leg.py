@@ -115,6 +115,10 @@ class RecordedTurnsLeg:
     def events(self) -> AsyncIterator[LegEvent]:
         return self._events.events()
 
+    def heard_elsewhere(self, event: LegEvent) -> None:
+        """Of the caller, from somebody who hears more than this leg."""
+        self._events.put(event)
+
     async def play(self, pcm16: bytes) -> None:
         if self._events.closed is None:
             self._wants_to_listen = False

@@ -81,6 +81,20 @@ class AnswerScreen:
         is_found = verdict is not None and verdict.is_machine
         return is_found and self._options.action != "note"
 
+    async def until_known_or(self, begun: asyncio.Event) -> LegClosed | None:
+        """As `until_known`, but ends when something has been decided meanwhile."""
+        listening = asyncio.create_task(self.until_known())
+        waiting = asyncio.create_task(begun.wait())
+        try:
+            await asyncio.wait(
+                {listening, waiting}, return_when=asyncio.FIRST_COMPLETED
+            )
+            return listening.result() if listening.done() else None
+        finally:
+            for task in (listening, waiting):
+                task.cancel()
+            await asyncio.wait({listening, waiting})
+
     async def until_known(self) -> LegClosed | None:
         """Listen to the leg until the bot may speak, or a machine is found.
 

@@ -28,6 +28,7 @@ from agi_handlers.audio_leg.leg import (
     CallerAudio,
     CallerKey,
     CallerPaused,
+    CallerTalks,
     LegClosed,
     PlaybackFinished,
 )
@@ -36,7 +37,7 @@ from agi_handlers.conversation.answer_screen import AnswerScreen
 from agi_handlers.conversation.call_notes import CallNotes
 from agi_handlers.conversation.echo_gate import EchoGate
 from agi_handlers.conversation.mouth import BotMouth
-from agi_handlers.conversation.outcome import CallOutcome
+from agi_handlers.conversation.outcome import MACHINE_ANSWERED, CallOutcome
 from agi_handlers.conversation.turn_actions import (
     Action,
     CallPhase,
@@ -223,17 +224,12 @@ class Call:
         return self._outcome
 
     async def _find_out_who_answered(self, screen: AnswerScreen) -> None:
-        """Until the bot may speak, or something else has been decided meanwhile."""
-        screen.on_machine = lambda: self._act(self._machine.on_machine_answered())
-        listening = self._tasks.create_task(screen.until_known())
-        begun = self._tasks.create_task(self._has_begun.wait())
-        await asyncio.wait({listening, begun}, return_when=asyncio.FIRST_COMPLETED)
-        begun.cancel()
-        if not listening.done():
-            listening.cancel()
-            await asyncio.wait({listening})
-        elif (closed := listening.result()) is not None:
-            self._act(self._machine.on_leg_closed(closed.reason, closed.detail))
+        machine = self._machine
+        screen.on_machine = lambda: self._act(
+            machine.on_ended_elsewhere(MACHINE_ANSWERED)
+        )
+        if (closed := await screen.until_known_or(self._has_begun)) is not None:
+            self._act(machine.on_leg_closed(closed.reason, closed.detail))
 
     def shut_down(self) -> None:
         """The service ends: hand the caller over now."""
@@ -254,7 +250,7 @@ class Call:
 
     def hang_up_for_operator(self) -> bool:
         """End the call."""
-        return self._do(self._machine.on_operator_hangs_up(self._now_ms()))
+        return self._do(self._machine.on_ended_elsewhere("operator_hung_up"))
 
     def pause_recording_for_operator(self, *, is_paused: bool) -> None:
         """Record silence while a secret is told, or sound again."""
@@ -291,6 +287,11 @@ class Call:
                     ear.bot_is_talking = machine.is_bot_talking
                     heard = await self._parts.ears.hear(ear, pcm16)
                     self._hear(self._gate.let_through(heard))
+                case CallerTalks():
+                    at_ms, heard_ms = self._now_ms(), self._heard_ms()
+                    if actions := machine.on_talk_detected(at_ms, heard_ms):
+                        self._count_barge_in()
+                    self._act(actions)
                 case CallerPaused():
                     self._hear(self._gate.let_through(ear.force_end()))
                     self._act(machine.on_caller_paused(self._now_ms()))

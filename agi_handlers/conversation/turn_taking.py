@@ -20,7 +20,7 @@ from agi_handlers.conversation.bot_speech import BotSpeech
 from agi_handlers.conversation.findings import Findings
 from agi_handlers.conversation.joined_speech import join
 from agi_handlers.conversation.key_pad import KeyPad
-from agi_handlers.conversation.outcome import MACHINE_ANSWERED, CallOutcome
+from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.quiet_caller import QuietCaller
 from agi_handlers.conversation.talk_clock import TalkClock
 from agi_handlers.conversation.turn_actions import (
@@ -132,6 +132,16 @@ class TurnTaking:
         if speech.source == "reply" and heard_ms < self._options.merge_below_ms:
             return [StopPlayback(), *self._withdraw(speech)]
         return self._hold(speech, at_ms, heard_ms)
+
+    def on_talk_detected(self, at_ms: int, heard_ms: int) -> list[Action]:
+        """Half duplex: the caller speaks while the leg cannot hear him; listen."""
+        speech = self._speech
+        if speech is None or not speech.has_audio or not self._options.barge_in:
+            return []
+        if speech.is_protected:
+            return []
+        self._listening_since_ms = at_ms
+        return [*self._interrupt(speech, heard_ms), Listen()]
 
     def on_speech_suspected(
         self, at_ms: int, said: Utterance, *, is_noise: bool = False
@@ -389,7 +399,7 @@ class TurnTaking:
             return []
         if self._speech is not None and self._speech.then is not None:
             then = self._speech.then
-        return self._end_at_once(then)
+        return [StopPlayback(), *self._finish(then)]
 
     def on_operator_says(self, at_ms: int, text: str, heard_ms: int) -> list[Action]:
         """Somebody at the console has the bot say something; nothing: not now."""
@@ -408,22 +418,17 @@ class TurnTaking:
         """Somebody at the console hands the caller on; nothing: it ends already."""
         return [] if self._is_ending else self._transfer(target, "operator", at_ms)
 
-    def on_operator_hangs_up(self, at_ms: int) -> list[Action]:
-        """Somebody at the console ends the call, without a word."""
-        return self._end_at_once(CallOutcome("completed", "operator_hung_up"))
-
-    def on_machine_answered(self) -> list[Action]:
-        """Nobody is there to talk to."""
-        return self._end_at_once(CallOutcome("completed", MACHINE_ANSWERED))
+    def on_ended_elsewhere(self, reason: str) -> list[Action]:
+        """The console ends the call, or a machine answered it: not a word more."""
+        if self._is_finished:
+            return []
+        return [StopPlayback(), *self._finish(CallOutcome("completed", reason))]
 
     # --- the moves ---
 
     @property
     def _is_ending(self) -> bool:
         return self._clock.is_ending or self._is_finished
-
-    def _end_at_once(self, outcome: CallOutcome) -> list[Action]:
-        return [] if self._is_finished else [StopPlayback(), *self._finish(outcome)]
 
     def _new_speech(self, speech: BotSpeech) -> None:
         self._speech = speech

@@ -93,6 +93,11 @@ class Asterisk:
         """Where chan_sip listens; versions up to 20 have it."""
         return self.sip_port + 1
 
+    @property
+    def ami_port(self) -> int:
+        """Where the manager interface listens."""
+        return self.sip_port + 2
+
     def recording(self, name: str) -> Path:
         """One of Asterisk's recordings of a human voice, by its name."""
         path = self.tree / "recordings" / f"{name}.wav"

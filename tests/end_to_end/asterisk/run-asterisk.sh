@@ -21,7 +21,7 @@ To hear the bot: ./start_server.sh, then run-asterisk.sh start 22, then
 
 Environment:
   PORT_BASE  first port, default 15000: SIP +0 (chan_pjsip), +1 (chan_sip, up to
-             version 20), RTP +100 to +299
+             version 20), AMI +2, RTP +100 to +299
   AGI_PORT   the bot's FastAGI port, default 4573
   VICIDIAL_AGI_PORT  the one in the entries for VICIdial, default 4573 as in the files
   RUN_DIR    generated configuration, log, spool, sockets; default TREE.run. Its path
@@ -57,14 +57,14 @@ conf=$run/etc/asterisk.conf
 pid_file=$run/run/asterisk.pid
 
 readonly SETTINGS=(
-  TREE RUN SIP_PORT CHAN_SIP_PORT RTP_START RTP_END AGI_PORT VICIDIAL_AGI_PORT
+  TREE RUN SIP_PORT CHAN_SIP_PORT AMI_PORT RTP_START RTP_END AGI_PORT VICIDIAL_AGI_PORT
 )
 if [ "$command" != start ] && [ "$command" != fg ] && [ -r "$run/env" ]; then
   . "$run/env" # a running instance keeps the ports it was started with
 else
   base=${PORT_BASE:-15000}
   TREE=$tree RUN=$run
-  SIP_PORT=$base CHAN_SIP_PORT=$((base + 1))
+  SIP_PORT=$base CHAN_SIP_PORT=$((base + 1)) AMI_PORT=$((base + 2))
   RTP_START=$((base + 100)) RTP_END=$((base + 299))
   AGI_PORT=${AGI_PORT:-4573} VICIDIAL_AGI_PORT=${VICIDIAL_AGI_PORT:-4573}
 fi
