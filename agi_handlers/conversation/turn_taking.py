@@ -135,12 +135,10 @@ class TurnTaking:
 
     def on_talk_detected(self, at_ms: int, heard_ms: int) -> list[Action]:
         """Half duplex: the caller speaks while the leg cannot hear him; listen."""
-        speech = self._speech
-        if speech is None or not speech.has_audio or not self._options.barge_in:
+        speech = self._speech if self._options.barge_in else None
+        if speech is None or not speech.has_audio or speech.is_protected:
             return []
-        if speech.is_protected:
-            return []
-        self._listening_since_ms = at_ms
+        self._quiet_caller.wait(at_ms)
         return [*self._interrupt(speech, heard_ms), Listen()]
 
     def on_speech_suspected(
@@ -399,7 +397,7 @@ class TurnTaking:
             return []
         if self._speech is not None and self._speech.then is not None:
             then = self._speech.then
-        return [StopPlayback(), *self._finish(then)]
+        return self._end_at_once(then)
 
     def on_operator_says(self, at_ms: int, text: str, heard_ms: int) -> list[Action]:
         """Somebody at the console has the bot say something; nothing: not now."""
@@ -420,15 +418,16 @@ class TurnTaking:
 
     def on_ended_elsewhere(self, reason: str) -> list[Action]:
         """The console ends the call, or a machine answered it: not a word more."""
-        if self._is_finished:
-            return []
-        return [StopPlayback(), *self._finish(CallOutcome("completed", reason))]
+        return self._end_at_once(CallOutcome("completed", reason))
 
     # --- the moves ---
 
     @property
     def _is_ending(self) -> bool:
         return self._clock.is_ending or self._is_finished
+
+    def _end_at_once(self, outcome: CallOutcome) -> list[Action]:
+        return [] if self._is_finished else [StopPlayback(), *self._finish(outcome)]
 
     def _new_speech(self, speech: BotSpeech) -> None:
         self._speech = speech

@@ -772,3 +772,16 @@ def test_outside_the_hours_the_caller_is_told_so_and_that_is_all() -> None:
     machine.on_reply_done(600, 1)
     finish = machine.on_playback_finished(4000)[-1]
     assert finish == Finish(CallOutcome("completed", "outside_hours"))
+
+
+def test_talk_that_only_asterisk_hears_silences_the_bot_and_has_it_listen() -> None:
+    machine = replying()
+    machine.on_reply_audio(9000, 2)
+    assert machine.on_talk_detected(10_000, 900) == [
+        *(StopPlayback(), Settle(2, 900), Listen())
+    ]
+    assert machine.on_talk_detected(10_100, 0) == []  # it is silent already
+    assert machine.deadline_ms() is not None  # who says nothing is asked again
+    deaf = replying(TurnTakingOptions(barge_in=False))
+    deaf.on_reply_audio(9000, 2)
+    assert deaf.on_talk_detected(10_000, 900) == []
