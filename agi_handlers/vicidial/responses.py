@@ -22,7 +22,9 @@ from agi_handlers.errors import VicidialError, VicidialRefused, VicidialUnavaila
 MAX_BODY_BYTES = 1 << 20  # a lead is 2 kB; anything near this is no answer to us
 _MAX_PHRASE_CHARS = 120
 _SEPARATOR = re.compile(r" - |: |\|")
-_TAG = re.compile(r"<\s*(!doctype|html|head|body|title|form|br|b|meta|script)\b", re.I)
+# A page begins a line with one of these; PHP's own warnings begin with a line break.
+_PAGE = re.compile(r"<\s*(?:!doctype|html|head|body|title|form|meta|script)\b", re.I)
+_WARNING = re.compile(r"<br\s*/?>", re.I)
 
 
 class Refusal(StrEnum):
@@ -200,13 +202,17 @@ def read_response(
     if not 200 <= http_status < 300:
         return Unusable(f"HTTP {http_status}")
     text = body.decode("utf-8", errors="replace").replace("\x00", "")
-    lines = tuple(line for raw in text.splitlines() if (line := raw.strip()))
+    # not splitlines(): it divides at signs that people's comments may hold
+    raw_lines = text.replace("\r", "\n").split("\n")
+    lines = tuple(line for raw in raw_lines if (line := raw.strip()))
     verdict = _verdict(lines, vocabulary, secret)
     if bare_function and not _is_of(bare_function, verdict):
-        return Data(lines)
+        verdict = None
     if verdict is not None:
         return verdict
-    if any(_TAG.search(line) for line in lines):
+    # not just anywhere: people write tags into comments, too
+    is_page = any(_PAGE.match(line) for line in lines)
+    if is_page or (lines and _WARNING.match(lines[0])):
         return Unusable("a page of HTML: is ULTRAVOX_VICIDIAL_URL the dialer's web?")
     return Data(lines)
 

@@ -201,3 +201,28 @@ def test_vocabulary_is_read_from_the_setting() -> None:
     for wrong in ("nonsense=x", "error", "error="):
         with pytest.raises(ValueError, match=r"wanted|none of"):
             Vocabulary.parse([wrong])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<!DOCTYPE html>\n<html>",
+        b"\n<HTML><head><title>Login</title>",
+        b"<br />\n<b>Warning</b>: mysqli_connect() in /srv/www on line 1",
+        b"Content-type: text/html\n<form action=login>",
+    ],
+)
+def test_pages_and_warnings_are_no_answer(body: bytes) -> None:
+    assert isinstance(read_response(200, body), Unusable)
+    bare = read_response(200, body, bare_function="lead_field_info")
+    assert isinstance(bare, Unusable)
+
+
+def test_tags_in_what_people_wrote_are_data() -> None:
+    row = b"lead_id|comments\n1001|<b>VIP</b> <form> sent"
+    assert read_response(200, row) == Data(tuple(row.decode().split("\n")))
+    row = "lead_id|comments\n1001|two\u2028lines\x85 more".encode()
+    assert read_response(200, row) == Data(tuple(row.decode().split("\n")))
+    text = b"ERROR: <b>he</b> said"
+    bare = read_response(200, text, bare_function="lead_field_info")
+    assert bare == Data((text.decode(),))
