@@ -337,8 +337,7 @@ class Call:
                 case SpeechSuspectedEnd(
                     started_samples=started, ended_samples=ended, pcm16=pcm16
                 ):
-                    # half duplex: the recording has ended already, there is no
-                    # time to win by guessing
+                    # half duplex: the recording has ended, guessing wins no time
                     if self._parts.leg.is_full_duplex:
                         said = _utterance(started, ended, pcm16)
                         is_noise = self._is_noise(said)
@@ -603,7 +602,8 @@ class Call:
                 self._parts.notes.audio(event)
                 await speaking.released.wait()
                 if not pcm16 or speaking.fate.done():  # stopped in this very moment
-                    return await asyncio.sleep(0)  # and whoever never waits is, too
+                    await asyncio.sleep(0)  # and whoever never waits is, too
+                    return
                 if not speaking.has_audio:
                     speaking.has_audio = True
                     self._parts.notes.played(turn, self._now_ms())
