@@ -123,6 +123,15 @@ class Settings(BaseSettings):
     max_context_tokens: int = Field(
         4096, ge=256, le=131_072, description="a dialogue's length in tokens"
     )
+    turn_over_from: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="the model's P(turn over) that is sure; 0: as the checkpoint says",
+    )
+    turn_more_below: float = Field(
+        0.0, ge=0, lt=1, description="up to this P(turn over) the caller goes on"
+    )
     max_waiting: int = Field(
         64, ge=1, le=10_000, description="requests that may wait for a free place"
     )
@@ -451,6 +460,12 @@ def _cross_checks(settings: Settings) -> list[str]:
     problems = []
     if settings.engine == "openai" and not settings.engine_url:
         problems.append("ULTRAVOX_ENGINE=openai needs ULTRAVOX_ENGINE_URL")
+    if settings.turn_more_below and (
+        settings.turn_more_below >= settings.turn_over_from
+    ):
+        problems.append(
+            "ULTRAVOX_TURN_MORE_BELOW must be below ULTRAVOX_TURN_OVER_FROM"
+        )
     if settings.tts == "openai" and not settings.tts_url:
         problems.append("ULTRAVOX_TTS=openai needs ULTRAVOX_TTS_URL")
     if bool(settings.tls_certificate) != bool(settings.tls_key):

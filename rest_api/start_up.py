@@ -43,6 +43,7 @@ from telemetry import fields
 
 if TYPE_CHECKING:
     from model.ultravox.checkpoint import Checkpoint
+    from model.ultravox.config import TurnEndBounds
 
 logger = logging.getLogger(__name__)
 
@@ -232,6 +233,7 @@ async def _make_engine(
         max_waiting=settings.max_waiting,
         max_step_tokens=max(settings.max_step_tokens, 2 * max_slots),
         num_threads=settings.engine_threads or None,
+        turn_end=_turn_end(settings),
         runner=RunnerOptions(
             paged_attention=settings.paged_attention,
             fixed_decode=settings.cuda_graphs,
@@ -239,6 +241,14 @@ async def _make_engine(
     )
     state.phase = "preparing the engine"
     return await in_daemon_thread(lambda: Engine(checkpoint, options))
+
+
+def _turn_end(settings: Settings) -> TurnEndBounds | None:
+    from model.ultravox.config import TurnEndBounds
+
+    if not settings.turn_over_from:
+        return None
+    return TurnEndBounds(settings.turn_over_from, settings.turn_more_below or None)
 
 
 def _load(

@@ -8,6 +8,13 @@ A thread works until stopped; asyncio tasks submit requests and read streams.
 
 The network's attention is replaced for good by the engine's, so a checkpoint that
 was given to an engine is of no use elsewhere.
+
+Slots of our own rather than transformers' continuous batching, which takes audio too
+when vectors stand under ids past the vocabulary. Measured on a CPU at 8 calls: four
+times its tokens a second of CPU time and more (benchmarks/results/engine.md); without
+flash-attention's kernels it attends over all requests' keys at once. And it lacks what
+calls need: P(turn over) from the prefill, callers before transcripts, a failed row that
+leaves its neighbours alone, sharing of less than a page.
 """
 
 from __future__ import annotations
@@ -48,6 +55,7 @@ from model.ultravox.inputs import Dialogue
 if TYPE_CHECKING:
     from model.engine.worker import Result
     from model.ultravox.checkpoint import Checkpoint
+    from model.ultravox.config import TurnEndBounds
     from model.ultravox.inputs import Prompt
 
 logger = logging.getLogger(__name__)
@@ -78,6 +86,8 @@ class EngineOptions:
     num_threads: int | None = None
     # No utterance on a phone is longer; each 30 s are 188 tokens.
     max_clip_s: float = 300.0
+    # In place of what the checkpoint says of itself: published ones say nothing.
+    turn_end: TurnEndBounds | None = None
     runner: RunnerOptions = field(default_factory=RunnerOptions)
     # A stream that gets nothing for so long is given up.
     chunk_timeout_s: float = 30.0
@@ -154,7 +164,7 @@ class Engine:
             dtype=str(self._checkpoint.dtype).removeprefix("torch."),
             num_parameters=self._checkpoint.num_parameters,
             context_tokens=self._context_tokens,
-            turn_end=self._checkpoint.config.turn_end,
+            turn_end=self._options.turn_end or self._checkpoint.config.turn_end,
             decoding=f"{self._runner.decoding}, attention {self._runner.attention}",
         )
 

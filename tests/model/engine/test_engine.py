@@ -24,6 +24,7 @@ from model.errors import (
 )
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
 from model.ultravox.clip import AudioClip
+from model.ultravox.config import TurnEndBounds
 from tests.model.engine.prompts import TODAY, spoken_prompt, wave
 from tests.model.ultravox.parity_data import V0_4
 
@@ -362,6 +363,15 @@ async def test_memory_follows_the_audio_that_dialogues_hold(
         await _until_idle(engine)
         gc.collect()
         assert engine.memory()["audio_bytes"] == 0
+
+
+def test_an_operator_may_say_what_the_end_of_turn_is_worth(
+    checkpoint: Checkpoint,
+) -> None:
+    assert Engine(checkpoint, _OPTIONS).description.turn_end is None
+    bounds = TurnEndBounds(0.1)
+    options = dataclasses.replace(_OPTIONS, turn_end=bounds)
+    assert Engine(checkpoint, options).description.turn_end == bounds
 
 
 async def test_the_description_says_what_runs(checkpoint: Checkpoint) -> None:
