@@ -257,7 +257,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "MAX_CALLS": str(options.max_calls),
         "SOUNDS_DIR": str(ROOT / "sounds"),
         "CAMPAIGNS_DIR": str(ROOT / "campaigns"),
-        **_engine_settings(options.engine, folder),
+        **engine_settings(options.engine, folder),
     }
     campaign = "demo" if options.engine == "demo" else "default"
     callers = Callers(options.seed, options.speech, campaign)
@@ -295,7 +295,8 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def _engine_settings(engine: str, folder: Path) -> dict[str, str]:
+def engine_settings(engine: str, folder: Path) -> dict[str, str]:
+    """The settings that make the service use it."""
     if engine == "scripted":
         return {"ENGINE": "scripted"}
     if engine == "demo":

@@ -17,7 +17,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long an example takes says more about the machine than about us.
+hypothesis.settings.register_profile("any_machine", deadline=None)
+hypothesis.settings.load_profile("any_machine")
 
 # What is ending gets this long to finish before it counts as left: a task that was
 # cancelled, one that is about to read the end of a connection, a thread, a process.
