@@ -84,7 +84,6 @@ from model.vad.events import (
     SpeechTooLong,
 )
 from model.vad.listener import CallerEar
-from model.vad.no_word import is_no_word
 from model.vad.options import Expected
 from telemetry import (
     BARGE_IN_STOP,
@@ -340,7 +339,7 @@ class Call:
                     # half duplex: the recording has ended, guessing wins no time
                     if self._parts.leg.is_full_duplex:
                         said = _utterance(started, ended, pcm16)
-                        is_noise = self._is_noise(said)
+                        is_noise = self._gate.is_noise(said)
                         self._act(
                             machine.on_speech_suspected(now_ms, said, is_noise=is_noise)
                         )
@@ -354,7 +353,7 @@ class Call:
                     began_s = ended_s - _seconds(ended - started)
                     if began_s > self._last_key_s + _KEY_TONE_S:
                         self._keep_secret("keys", is_secret=False)
-                    is_noise = self._is_noise(said)
+                    is_noise = self._gate.is_noise(said)
                     actions = machine.on_speech_ended(now_ms, said, is_noise=is_noise)
                     ear.expect(self._parts.expects)  # what was asked for has come
                     self._act(actions, ended_s)
@@ -366,13 +365,6 @@ class Call:
                     self._act(machine.on_speech_too_long(now_ms, said), ended_s)
                 case _:
                     assert_never(event)
-
-    def _is_noise(self, said: Utterance) -> bool:
-        """Whether what the bot was held for was nothing that is meant for it."""
-        if not self._mouth.is_held:
-            return False
-        spoken_ms = said.ended_ms - said.started_ms
-        return is_no_word(said.pcm16, spoken_ms, self._parts.ear.softer_db)
 
     def _count_barge_in(self) -> None:
         BARGE_IN_STOP.observe(self._loop.time() - self._speech_started_s)

@@ -17,6 +17,7 @@ from typing import Final
 
 from agi_handlers.conversation.mouth import BotMouth
 from model.audio.frames import SAMPLE_BYTES, samples_from_ms
+from model.speech import Utterance
 from model.vad.echo import COMPARED_MS, EchoWatch
 from model.vad.events import (
     SpeechEnded,
@@ -27,6 +28,7 @@ from model.vad.events import (
     SpeechTooLong,
 )
 from model.vad.listener import CallerEar
+from model.vad.no_word import is_no_word
 from telemetry import ECHOES, fields
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,13 @@ class EchoGate:
             self._opened_samples = now - _LOOKS_UNLIKE * _LOOK_AGAIN - _COMPARED
             own.append(SpeechStarted(self._opened_samples, now))
         return own
+
+    def is_noise(self, said: Utterance) -> bool:
+        """Whether what the bot was held for was nothing that is meant for it."""
+        if not self._mouth.is_held:
+            return False
+        spoken_ms = said.ended_ms - said.started_ms
+        return is_no_word(said.pcm16, spoken_ms, self._ear.softer_db)
 
     def _judge(self, event: SpeechEvent) -> SpeechEvent | None:
         match event:
