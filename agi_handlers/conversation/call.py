@@ -20,7 +20,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias, assert_never, cast, get_args
+from typing import assert_never, cast, get_args
 
 from agi_handlers.audio_leg.batched_ears import BatchedEars
 from agi_handlers.audio_leg.leg import (
@@ -38,6 +38,7 @@ from agi_handlers.conversation.call_notes import CallNotes
 from agi_handlers.conversation.echo_gate import EchoGate
 from agi_handlers.conversation.mouth import BotMouth
 from agi_handlers.conversation.outcome import MACHINE_ANSWERED, CallOutcome
+from agi_handlers.conversation.secrecy import Secrecy
 from agi_handlers.conversation.turn_actions import (
     Action,
     CallPhase,
@@ -101,11 +102,6 @@ _SETTLE_TIMEOUT_S = 2.0  # the speech half only has to take note
 _OPT_OUT_TIMEOUT_S = 4.0
 # While the caller waits for "I am transferring you".
 _CONFIRM_TIMEOUT_S = 1.0
-
-
-# Speech that began sooner after a key is the key's own tone, or was there before it.
-_KEY_TONE_S = 0.7
-SecretReason: TypeAlias = Literal["keys", "action", "operator"]
 
 
 class _Ended(Exception):
@@ -186,8 +182,9 @@ class Call:
         self._speech_started_s = 0.0
         self.num_turns = 0
         self.num_barge_ins = 0
-        self._last_key_s = 0.0
-        self._secrets: set[SecretReason] = set()
+        self._secrecy = Secrecy(
+            parts.notes, parts.pause_recording, keys_are_secret=parts.keys_are_secret
+        )
         self.last_response_ms: int | None = None
         """From the end of the caller's words to the last reply's first sound."""
 
@@ -253,7 +250,7 @@ class Call:
 
     def pause_recording_for_operator(self, *, is_paused: bool) -> None:
         """Record silence while a secret is told, or sound again."""
-        self._keep_secret("operator", is_secret=is_paused)
+        self._secrecy.keep("operator", self._now_ms(), is_secret=is_paused)
 
     def note_operator(self, name: str, detail: str) -> None:
         """Put it into the call's record."""
@@ -262,19 +259,6 @@ class Call:
     def _do(self, actions: Sequence[Action]) -> bool:
         self._act(actions)
         return bool(actions)
-
-    def _keep_secret(self, why: SecretReason, *, is_secret: bool) -> None:
-        """What is said from now on is not recorded, as long as there is any reason."""
-        before = bool(self._secrets)
-        (self._secrets.add if is_secret else self._secrets.discard)(why)
-        now = bool(self._secrets)
-        if now == before:
-            return
-        self._parts.notes.is_secret = now
-        if self._parts.pause_recording is not None:
-            self._parts.pause_recording(now)
-            name = "paused" if now else "resumed"
-            self._parts.notes.happened(self._now_ms(), "recording", name, why)
 
     # --- hearing ---
 
@@ -296,9 +280,7 @@ class Call:
                     self._act(machine.on_caller_paused(self._now_ms()))
                 case CallerKey(key):
                     logger.info("key_pressed", extra=fields(key="*"))
-                    self._last_key_s = self._loop.time()
-                    if self._parts.keys_are_secret:
-                        self._keep_secret("keys", is_secret=True)
+                    self._secrecy.on_key(self._now_ms())
                     self._parts.notes.happened(self._now_ms(), "key", "*")
                     self._act(machine.on_key(self._now_ms(), key, self._heard_ms()))
                 case PlaybackFinished():
@@ -350,9 +332,8 @@ class Call:
                 ):
                     ended_s = self._loop.time() - _seconds(ear.samples_heard - ended)
                     said = _utterance(started, ended, pcm16)
-                    began_s = ended_s - _seconds(ended - started)
-                    if began_s > self._last_key_s + _KEY_TONE_S:
-                        self._keep_secret("keys", is_secret=False)
+                    began_ms = now_ms - (ear.samples_heard - started) // SAMPLES_PER_MS
+                    self._secrecy.on_spoke(now_ms, began_ms)
                     is_noise = self._gate.is_noise(said)
                     actions = machine.on_speech_ended(now_ms, said, is_noise=is_noise)
                     ear.expect(self._parts.expects)  # what was asked for has come
@@ -612,7 +593,9 @@ class Call:
                 )
                 self._act(machine.on_reply_action(self._now_ms(), turn, name, argument))
                 if name in ("pause_recording", "resume_recording"):
-                    self._keep_secret("action", is_secret=name == "pause_recording")
+                    self._secrecy.keep(
+                        "action", self._now_ms(), is_secret=name == "pause_recording"
+                    )
                 if name == "expect" and argument.strip() in get_args(Expected):
                     self._parts.ear.expect(cast("Expected", argument.strip()))
                 if name == "callback" and self._parts.read_callback is not None:
