@@ -186,7 +186,7 @@ class _Plan:
         self, rng: Generator, voices: Voices, kind: str, background: Background
     ) -> AnsweredCall:
         level_db = rng.uniform(-32, -18)
-        others = voices.spoken if len(voices.spoken) > 20 else voices.human
+        others = [*voices.spoken, *voices.human]
         # measured at level 0.1 RMS of speech: see `_levelled`
         wave = self.wave * np.float32(10 ** ((level_db + 20) / 20))
         wave = wave + line_noise(
