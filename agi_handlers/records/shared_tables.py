@@ -23,12 +23,15 @@ from sqlalchemy import (
     Table,
     Text,
 )
+from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.types import TypeEngine
 
 from agi_handlers.records.rows import CallRow, EventRow, Row, TurnRow
 
 SCHEMA_VERSION: Final = 1
 _NUMBER: Final = BigInteger().with_variant(Integer(), "sqlite")
+# MySQL's TEXT ends at 64 kB; the words of a long call do not.
+_TEXT: Final = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
 # What is looked up has a length: MySQL indexes no TEXT.
 _LENGTHS: Final = {
     "call_id": 64, "caller_key": 64, "owner": 200, "uniqueid": 150, "campaign": 64,
@@ -63,7 +66,7 @@ def _type_of(name: str, hint: object) -> TypeEngine[Any]:
     elif "int" in text and "Literal" not in text:
         found = BigInteger()
     else:
-        found = String(_LENGTHS[name]) if name in _LENGTHS else Text()
+        found = String(_LENGTHS[name]) if name in _LENGTHS else _TEXT
     return found
 
 
@@ -93,7 +96,7 @@ words: Final = Table(
     "words",
     metadata,
     Column("call_id", String(_LENGTHS["call_id"]), primary_key=True),
-    Column("text", Text, nullable=False),
+    Column("text", _TEXT, nullable=False),
 )
 version: Final = Table(
     "records_version", metadata, Column("version", Integer, primary_key=True)
