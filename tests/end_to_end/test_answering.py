@@ -1,4 +1,4 @@
-"""Who answers a call of ours: a human recording of a greeting, a beep, real Asterisk."""
+"""Who answers a call of ours: a recorded greeting and a beep, real Asterisk."""
 
 from __future__ import annotations
 
