@@ -29,6 +29,7 @@ from agi_handlers.audio_leg.leg import (
     PlaybackFinished,
 )
 from agi_handlers.audio_leg.media_port import MediaPort
+from agi_handlers.conversation.mouth import BotMouth
 from agi_handlers.errors import AudioLegUnavailable, ChannelGone
 from tests.fakes.asterisk import FakeAsterisk, FakeAudioSocket, connected_agi
 from tests.fakes.audiosocket import AppBehaviour, AudioSocketApplication
@@ -162,6 +163,28 @@ async def test_stop_falls_silent_and_tells_what_was_heard(
         async with asyncio.timeout(5):
             first = await anext(call.leg.events())
         assert first == PlaybackFinished(40), "the stopped speech is not reported"
+
+
+async def test_speech_that_was_held_goes_on_without_a_gap_or_a_repeat(
+    media_port: MediaPort, wheel: FrameWheel
+) -> None:
+    speech = b"".join((1000 + frame).to_bytes(2, "little") * 160 for frame in range(30))
+    async with open_call(media_port, wheel) as call:
+        mouth = BotMouth(call.leg)
+        await mouth.play(speech)
+        await mouth.end_of_speech()
+        await call.media.wait_for(lambda: speech[:3200] in call.media.received_pcm16)
+        mouth.hold()
+        await call.media.wait_for(
+            lambda: call.media.received_pcm16.endswith(bytes(320 * 5))
+        )
+        await mouth.go_on()
+        async with asyncio.timeout(5):
+            assert isinstance(await anext(call.leg.events()), PlaybackFinished)
+        await call.media.wait_for(
+            lambda: call.media.received_pcm16.endswith(speech[-320:] + bytes(320))
+        )
+        assert call.media.received_pcm16.replace(bytes(320), b"") == speech
 
 
 async def test_play_waits_while_too_much_is_queued(
