@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextvars import copy_context
 from enum import Enum
 from typing import Final
 
@@ -59,6 +60,7 @@ class CallerAudioReader:
         self._kept = bytearray()
         self._resampler: StreamResampler | None = None
         self._resampled_hz = RATE_HZ
+        self._context = copy_context()  # the call's, for its log lines
 
     def read(self, octets: bytes, at_s: float, rate_hz: int = RATE_HZ) -> bytes:
         """What came next, at this time; `rate_hz`: as its sender declares it."""
@@ -83,7 +85,8 @@ class CallerAudioReader:
             # withholds a tenth of a second: late, but there, and the log says so
             self._resampler = StreamResampler(rate_hz, RATE_HZ)
             self._resampled_hz = rate_hz
-            logger.warning("caller_audio_rate", extra=fields(rate_hz=rate_hz))
+            told = fields(rate_hz=rate_hz)
+            self._context.run(logger.warning, "caller_audio_rate", extra=told)
         return pcm16_from_wave(self._resampler.feed(wave_from_pcm16(octets)))
 
     def _measure(self, octets: bytes, at_s: float) -> None:
@@ -104,7 +107,8 @@ class CallerAudioReader:
         if found is not None and found is not self.format:
             self.format = found
             ERRORS.labels(kind="caller_audio_format").inc()
-            logger.error("caller_audio_is", extra=fields(format=found.value))
+            told = fields(format=found.value)
+            self._context.run(logger.error, "caller_audio_is", extra=told)
         self._bins.clear()
         self._kept.clear()
 

@@ -223,6 +223,26 @@ async def test_silence_takes_the_place_of_frames_asterisk_does_not_send(
 # --- keys towards the caller's side ---
 
 
+async def test_a_caller_of_whom_nothing_comes_is_noticed(
+    media_port: MediaPort, wheel: FrameWheel, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = replace(OPTIONS, gap_after_ms=100)
+    async with open_call(media_port, wheel, options=options) as call:
+        heard = asyncio.create_task(_quiet_until(call.leg.events(), 1.3))
+        await asyncio.wait_for(heard, 10)
+    told = [record.msg for record in caplog.records]
+    assert told.count("caller_audio_missing") == 1
+
+
+async def _quiet_until(events: AsyncIterator[LegEvent], seconds: float) -> None:
+    num_bytes = 0
+    async for event in events:
+        if isinstance(event, CallerAudio):
+            num_bytes += len(event.pcm16)
+        if num_bytes >= seconds * 16_000:
+            return
+
+
 async def test_keys_are_sent_between_two_runs_of_the_application(
     media_port: MediaPort, wheel: FrameWheel
 ) -> None:
