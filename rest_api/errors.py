@@ -2,16 +2,18 @@
 
     {"success": false, "error": {"code": "...", "message": "...", "field": "..."}}
 
-`field` is there when one field of the request is at fault.  What is said is for the
+Under `/v1/` there are `type` and `param` as well, where OpenAI's clients look.  `field`
+is there when one field of the request is at fault.  What is said is for the
 client: the cause of a 500 is in the log, under the request's id, and never in the body.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -32,6 +34,8 @@ from telemetry import fields
 logger = logging.getLogger(__name__)
 
 _RETRY_AFTER_S: Final = 1
+_OPENAI_PATHS: Final = "/v1/"
+Answer: TypeAlias = Callable[[Request, Exception], Awaitable[JSONResponse]]
 
 _CODE_OF_STATUS: Final = {
     HTTPStatus.BAD_REQUEST: "bad_request",
@@ -96,10 +100,45 @@ def status_of(error: SpeechError) -> HTTPStatus:
 
 def add_error_answers(app: FastAPI) -> None:
     """Give every failure of the app's routes the common shape."""
-    app.add_exception_handler(RequestRefused, _refused)
-    app.add_exception_handler(SpeechError, _speech_error)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestRefused, _as_openai_has_it(_refused))
+    app.add_exception_handler(SpeechError, _as_openai_has_it(_speech_error))
+    app.add_exception_handler(RequestValidationError, _as_openai_has_it(_invalid))
+    app.add_exception_handler(HTTPException, _as_openai_has_it(_http_error))
+
+
+def openai_error_body(
+    status: int, code: str, message: str, field: str = ""
+) -> dict[str, Any]:
+    """The common shape with what OpenAI's clients look for beside it."""
+    body = error_body(code, message, field)
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    kinds = {401: "authentication_error", 429: "rate_limit_error"}
+    body["error"] |= {"type": kinds.get(status, kind), "param": field or None}
+    return body
+
+
+def _as_openai_has_it(answer: Answer) -> Answer:
+    """On the paths made for OpenAI's clients, errors have their two more fields."""
+
+    async def answering(request: Request, exc: Exception) -> JSONResponse:
+        response = await answer(request, exc)
+        if not request.url.path.startswith(_OPENAI_PATHS):
+            return response
+        error = json.loads(bytes(response.body))["error"]
+        body = openai_error_body(
+            response.status_code,
+            error["code"],
+            error["message"],
+            error.get("field", ""),
+        )
+        kept = {
+            name: value
+            for name, value in response.headers.items()
+            if name not in ("content-length", "content-type")
+        }
+        return JSONResponse(body, response.status_code, kept)
+
+    return answering
 
 
 async def _refused(_: Request, exc: Exception) -> JSONResponse:

@@ -1,8 +1,8 @@
 """Chat completions for programs written for OpenAI's API; text or audio in, text out.
 
 Audio comes as `input_audio` parts (base64 of a file), or as `audio_url` with a data
-URL; addresses of other hosts are not fetched.  Failures have this service's own shape,
-in which such programs find `error.message` where they look for it.
+URL; addresses of other hosts are not fetched.  Failures have this service's own shape
+with OpenAI's `type` and `param` in it.
 
 Source: OpenAI's API reference, "Create chat completion".
 """
@@ -32,7 +32,7 @@ from rest_api.chat import (
     reply_timeout_s,
     until_disconnected,
 )
-from rest_api.errors import RequestRefused, error_body
+from rest_api.errors import RequestRefused, openai_error_body, status_of
 from rest_api.event_stream import EventStream
 from rest_api.schemas import MAX_AUDIO_BASE64_CHARS, MAX_TURN_CHARS, MAX_TURNS
 
@@ -244,7 +244,8 @@ async def _events(
                 if chunk.text:
                     yield answer.event({"content": chunk.text})
         except SpeechError as exc:
-            yield f"data: {json.dumps(error_body(exc.code, str(exc)))}\n\n"
+            body = openai_error_body(status_of(exc), exc.code, str(exc))
+            yield f"data: {json.dumps(body)}\n\n"
             return
         yield answer.event({}, stream.finish_reason)
         if with_usage:

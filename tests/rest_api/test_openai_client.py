@@ -84,6 +84,8 @@ async def test_failures_are_the_clients_own_exceptions(
     with pytest.raises(openai.UnprocessableEntityError) as wrong:
         await client.chat.completions.create(**ask, temperature=9)
     assert wrong.value.body["field"] == "temperature"  # type: ignore[index]
+    assert wrong.value.type == "invalid_request_error"
+    assert (wrong.value.code, wrong.value.param) == ("invalid_request", "temperature")
     stranger = client.with_options(api_key="x" * 32)
     with pytest.raises(openai.AuthenticationError):
         await stranger.chat.completions.create(**ask)
