@@ -32,7 +32,9 @@ import httpx
 import config
 from agi_handlers.call_records import records_path
 from agi_handlers.campaigns import CampaignsInvalid, load_campaigns
-from agi_handlers.errors import VicidialError
+from agi_handlers.errors import TelephonyError, VicidialError
+from agi_handlers.records.archive import NoRecords
+from agi_handlers.records.store import open_archive
 from agi_handlers.vicidial.client import (
     Api,
     VicidialClient,
@@ -46,6 +48,7 @@ from model.errors import SpeechError
 from model.vad.detector import load_detector
 from rest_api.auth import ApiKeysInvalid, KeyRing
 from rest_api.start_up import DEMO_MODEL, choose_model, tts_options
+from tools.records_store import store_of
 
 Verdict: TypeAlias = Literal["ok", "note", "warn", "FAIL"]
 
@@ -179,6 +182,8 @@ def _records(settings: Settings) -> Finding:
     path = records_path(settings.data_dir)
     if not settings.records:
         return Finding("call records", "note", "switched off (ULTRAVOX_RECORDS)")
+    if settings.records_url.get_secret_value():
+        return _shared_records(settings)
     if not path.exists():
         return Finding("call records", "ok", "none yet; the first call makes them")
     try:
@@ -192,6 +197,18 @@ def _records(settings: Settings) -> Finding:
         cure = "the service moves a corrupt file aside at its next write; restore one"
         return Finding("call records", "FAIL", f"{path}: {verdict}", cure)
     return Finding("call records", "ok", f"{number} calls in {path}")
+
+
+def _shared_records(settings: Settings) -> Finding:
+    try:
+        campaigns = open_archive(store_of(settings), _TIMEOUT_S).campaigns()
+    except NoRecords:
+        return Finding("call records", "ok", "none yet in the shared store")
+    except (TelephonyError, OSError) as exc:
+        cure = "calls go on, their records wait in memory; see ULTRAVOX_RECORDS_URL"
+        return Finding("call records", "FAIL", f"shared store: {exc}", cure)
+    text = f"the shared store has calls of {len(campaigns)} campaigns"
+    return Finding("call records", "ok", text)
 
 
 def _limits(settings: Settings) -> Iterator[Finding]:

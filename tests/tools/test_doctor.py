@@ -68,6 +68,17 @@ async def test_corrupt_records_are_told(data_dir: Path) -> None:
     assert "call records" in _broken(await _findings(_settings(data_dir)))
 
 
+async def test_a_shared_store_that_does_not_answer_is_told(data_dir: Path) -> None:
+    shared = {"caller_key": "0123456789abcdef"}
+    url = "postgresql+psycopg://bot:secret@127.0.0.1:1/calls"
+    found = await _findings(_settings(data_dir, records_url=url, **shared))
+    assert "call records" in _broken(found)
+    assert "secret" not in str(found["call records"])
+    url = f"sqlite:///{data_dir}/shared.db"
+    found = await _findings(_settings(data_dir, records_url=url, **shared))
+    assert "call records" not in _broken(found)
+
+
 async def test_every_mistake_of_a_campaign_is_a_line(
     data_dir: Path, tmp_path: Path
 ) -> None:
