@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -24,16 +23,9 @@ import pytest
 
 from tests.end_to_end.asterisk_lab import ROOT, die_with_parent
 from tests.end_to_end.bot_service import BotService
-from tests.rest_api.talk.test_pages import DESKTOP, PHONE, browser
+from tests.rest_api.browser import DESKTOP, PHONE, browser
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(240),
-    pytest.mark.skipif(
-        shutil.which("chromedriver") is None or shutil.which("chromium") is None,
-        reason="needs chromium and chromedriver",
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 KEY: Final = "k" * 32
 RUNNING: Final = "ul.running > li"
