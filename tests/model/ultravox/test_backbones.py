@@ -52,6 +52,7 @@ def _write(folder: Path, family: str) -> tuple[Path, Any]:
     return write_with_backbone(folder, config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", _FAMILIES)
 async def test_each_family_is_loaded_whole_and_answers_speech(
     tmp_path: Path, family: str
