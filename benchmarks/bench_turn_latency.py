@@ -4,7 +4,7 @@
 
 Starts the real service (phone half and speech half, scripted instant engine, espeak
 voice) once for each configuration under comparison, and talks to all of them in the
-same run, taking turns, over real AGI and AudioSocket connections.  The caller says a
+same run, taking turns, over real AGI and AudioSocket or EAGI connections.  The caller says a
 sentence, waits for the answer, waits until it is over, says the next; every third
 answer he talks over.  Measured at the caller's end of the wire: last voiced sample
 sent to first voiced sample heard; first voiced sample of an interruption to the last
@@ -69,6 +69,7 @@ CONFIGURATIONS: dict[str, dict[str, str]] = {
     "adaptive": {},
     "silero fixed 600 ms": {"ULTRAVOX_ENDPOINT_MS": "600"},
     "webrtc fixed 600 ms": {"ULTRAVOX_ENDPOINT_MS": "600", "ULTRAVOX_VAD": "webrtc"},
+    "adaptive, EAGI relay": {"ULTRAVOX_MEDIA": "eagi"},
 }
 
 
@@ -193,7 +194,8 @@ async def measure(
     chance = random.Random(seed)
     wheel = Wheel()
     turning = asyncio.ensure_future(wheel.run())
-    abilities = Abilities(folders_of([ROOT / "sounds"]))
+    # the bot is ours: its relay may run here
+    abilities = Abilities(folders_of([ROOT / "sounds"]), runs_scripts=True)
     loop = asyncio.get_running_loop()
     try:
         for number in range(max(1, -(-turns // (6 * calls)))):
