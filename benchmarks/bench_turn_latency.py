@@ -4,14 +4,14 @@
 
 Starts the real service (phone half and speech half, scripted instant engine, espeak
 voice) once for each configuration under comparison, and talks to all of them in the
-same run, taking turns, over real AGI and AudioSocket or EAGI connections.  The caller
+same run, taking turns, over real AGI and AudioSocket or EAGI connections. The caller
 says a sentence, waits for the answer, waits until it is over, says the next; every
-third answer he talks over.  Measured at the caller's end of the wire: last voiced sample
+third answer he talks over. Measured at the caller's end of the wire: last voiced sample
 sent to first voiced sample heard; first voiced sample of an interruption to the last
 voiced sample heard; answer to the first voiced sample of the greeting.
 
-The floor is the silence the endpointing must hear before it may believe it (0.38 to
-0.78 s, depending on the caller's pauses) plus the first sentence's synthesis.  Last
+The floor is the silence the endpointing must hear before it may believe it (0.35 to
+0.8 s, depending on the caller's pauses) plus the first sentence's synthesis.  Last
 line: JSON.
 """
 
