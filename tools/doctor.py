@@ -2,6 +2,8 @@
 
     python -m tools.doctor            before the start, or beside the running service
     python -m tools.doctor --json     the same as one JSON list on the last line
+    AMI_SECRET=... python -m tools.doctor --call Local/8901@default/n --ami DIALER:5038
+                                      and a test call through the real dialer
 
 Reads the settings as the service does, and changes nothing but an empty data folder.
 Exit status: 0 nothing is broken (warnings may stand), 1 something is, 2 the settings
@@ -14,6 +16,7 @@ import argparse
 import asyncio
 import errno
 import json
+import os
 import resource
 import shutil
 import socket
@@ -48,6 +51,9 @@ from model.errors import SpeechError
 from model.vad.detector import load_detector
 from rest_api.auth import ApiKeysInvalid, KeyRing
 from rest_api.start_up import DEMO_MODEL, choose_model, tts_options
+from tools.ami import AmiFailed
+from tools.caller.say_items import parse_item
+from tools.dialer_call import Dialer, place_test_call
 from tools.records_store import store_of
 
 Verdict: TypeAlias = Literal["ok", "note", "warn", "FAIL"]
@@ -57,6 +63,11 @@ _MODEL_TIMEOUT_S: Final = 60.0
 _LEAST_FREE_MB: Final = 500  # records, logs, a new model's index
 _FILES_A_CALL: Final = 8  # AGI, audio, WebSocket, a relay's, with room
 _CLOCK_WARN_S: Final = 2.0
+_TEST_CALL: Final = (
+    *("wait:200,0", "quiet:200,1", "say:What are your opening hours?"),
+    *("wait:200,0", "quiet:200,1", "bye"),
+)
+_TEST_CALL_S: Final = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,20 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="JSON on the last line")
+    parser.add_argument(
+        "--call",
+        metavar="CHANNEL",
+        help="what reaches the bot on the dialer, e.g. Local/8901@default/n; its "
+        "manager user needs `originate`, the secret is taken from AMI_SECRET",
+    )
+    parser.add_argument("--ami", default="127.0.0.1:5038", metavar="HOST:PORT")
+    parser.add_argument("--ami-user", default="ultravox", metavar="NAME")
+    parser.add_argument(
+        "--own-address",
+        default="",
+        metavar="ADDRESS",
+        help="of this machine as the dialer sees it; found out if left out",
+    )
     given = parser.parse_args(arguments)
     try:
         settings = config.load()
@@ -91,7 +116,8 @@ def main(arguments: list[str] | None = None) -> int:
         ]
         _show(findings, as_json=given.json)
         return 2
-    findings = asyncio.run(_examine(settings, quiet=given.json))
+    looks = examine(settings) if given.call is None else _with_call(settings, given)
+    findings = asyncio.run(_examine(looks, quiet=given.json))
     _show(findings if given.json else [], as_json=given.json)
     broken = sum(finding.verdict == "FAIL" for finding in findings)
     if not given.json:
@@ -107,13 +133,72 @@ def _show(findings: list[Finding], *, as_json: bool) -> None:
             print(finding)
 
 
-async def _examine(settings: Settings, *, quiet: bool) -> list[Finding]:
+async def _examine(looks: AsyncIterator[Finding], *, quiet: bool) -> list[Finding]:
     findings: list[Finding] = []
-    async for finding in examine(settings):
+    async for finding in looks:
         findings.append(finding)
         if not quiet:
             print(finding, flush=True)
     return findings
+
+
+async def _with_call(
+    settings: Settings, given: argparse.Namespace
+) -> AsyncIterator[Finding]:
+    async for finding in examine(settings):
+        yield finding
+    async for finding in call_through_dialer(given):
+        yield finding
+
+
+async def call_through_dialer(given: argparse.Namespace) -> AsyncIterator[Finding]:
+    """A call through the dialer: is the bot heard, and does it hear?"""
+    what = f"test call {given.call}"
+    host, _, port = given.ami.rpartition(":")
+    if not host or not port.isdecimal():
+        yield Finding(what, "FAIL", f"--ami {given.ami}", "HOST:PORT is wanted")
+        return
+    dialer = Dialer(
+        host=host.strip("[]"),
+        port=int(port),
+        user=given.ami_user,
+        secret=os.environ.get("AMI_SECRET", ""),
+        own_address=given.own_address or _address_towards(host.strip("[]")),
+    )
+    items = [parse_item(text) for text in _TEST_CALL]
+    try:
+        heard = await place_test_call(dialer, given.call, items, _TEST_CALL_S)
+    except AmiFailed as exc:
+        cure = "manager.conf on the dialer (user, secret, permit, write=originate); "
+        yield Finding(what, "FAIL", str(exc), cure + "--call, --own-address")
+        return
+    yield Finding(what, "ok", "placed, and answered by the dialplan")
+    if heard.first_sound_ms is None:
+        cure = (
+            "audio from the bot does not come through: ULTRAVOX_AUDIOSOCKET_ADVERTISE"
+        )
+        yield Finding("bot is heard", "FAIL", "not a sound in the call", cure)
+        return
+    text = f"after {heard.first_sound_ms} ms, {heard.heard_s:.1f} s in all"
+    yield Finding("bot is heard", "ok", text)
+    answers = [one.response_ms for one in heard.turns if one.response_ms is not None]
+    if answers:
+        yield Finding("bot hears", "ok", f"it answered after {answers[0]} ms")
+    else:
+        cure = (
+            "the caller's audio does not reach it, or its model gave no answer: /health"
+        )
+        yield Finding("bot hears", "FAIL", "a question got no answer", cure)
+
+
+def _address_towards(host: str) -> str:
+    """Our address on the way there; no packet is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
 
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
