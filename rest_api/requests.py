@@ -45,6 +45,10 @@ BODY_TIMEOUT_S: Final = 60.0
 """For a whole body: the largest one over a slow line; a slower one is an attack."""
 
 
+_CLOSING: Final = {"Connection": "close"}
+"""What is still coming of a refused body would have to be read and thrown away."""
+
+
 class BodyRefused(Exception):
     """The body is too large or too slow; nobody reads on."""
 
@@ -135,9 +139,9 @@ class RequestEnvelope:
     def _refusal(self, status: HTTPStatus) -> JSONResponse:
         if status == HTTPStatus.REQUEST_TIMEOUT:
             message = f"the body took over {self._body_timeout_s:g} s"
-            return error_response(status, "timeout", message)
+            return error_response(status, "timeout", message, headers=_CLOSING)
         message = f"the body is over {self._max_body_bytes} bytes"
-        return error_response(status, "too_large", message)
+        return error_response(status, "too_large", message, headers=_CLOSING)
 
 
 class _WatchedBody:

@@ -24,7 +24,7 @@ def test_every_target_has_inputs_to_begin_with() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_new_inputs_find_nothing(name: str) -> None:
-    result = run(name, seconds=2)
+    result = run(name, seconds=1)
     assert not result["found"]
     assert result["runs"] > 10
     assert result["cover"] > 10

@@ -84,7 +84,7 @@ async def stranger() -> httpx.Response:
 async def slow_body() -> httpx.Response:
     async def drip() -> AsyncIterator[bytes]:
         yield b"{"
-        await asyncio.sleep(30)
+        await asyncio.sleep(2)
 
     async with http(app=AppOptions(body_timeout_s=0.1)) as client:
         return await client.post("/chat/text", content=drip())
@@ -251,11 +251,21 @@ def bomb() -> bytes:
         pytest.param(bomb, id="a small file of an hour"),
         pytest.param(lambda: wav_with(samples=0), id="empty"),
         pytest.param(lambda: file_of("FLAC")[:60], id="cut off"),
+        pytest.param(lambda: b"", id="no bytes"),
+        pytest.param(lambda: bytes(2 * 16_000 * 720), id="twelve minutes, bare"),
     ],
 )
-def test_audio_that_is_none_is_refused(made: Callable[[], bytes]) -> None:
-    with pytest.raises(InvalidAudio):
-        read_encoded(made(), 16_000)
+async def test_audio_that_is_none_is_refused(made: Callable[[], bytes]) -> None:
+    async with http() as client:
+        answers = [
+            await client.post("/chat/audio", json={"audio_base64": base64_of(made())}),
+            await client.post(
+                "/chat/audio", content=made(), headers={"Content-Type": "audio/wav"}
+            ),
+        ]
+    for answer in answers:
+        assert answer.status_code == 422
+        assert answer.json()["error"]["code"] == "invalid_audio"
 
 
 @settings(max_examples=300, deadline=None)
@@ -291,6 +301,54 @@ async def test_absurd_requests_are_the_clients_fault(body: Any) -> None:
     async with http() as client:
         answer = await client.post("/chat/text", content=json.dumps(body))
     assert answer.status_code in (400, 422)
+    assert answer.json()["success"] is False
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 100_000, b'{"turns": ' * 50_000, b'{"a":' + b"[" * 99_000 + b"]" * 99_000],
+    ids=["lists", "objects", "a field nobody asked for"],
+)
+@pytest.mark.parametrize("path", ["/chat/text", "/chat/audio", "/v1/chat/completions"])
+async def test_json_in_json_without_end_is_not_json(path: str, body: bytes) -> None:
+    kind = {"Content-Type": "application/json"}
+    async with http() as client:
+        answer = await client.post(path, content=body, headers=kind)
+        assert answer.status_code in (400, 422)
+        assert answer.json()["success"] is False
+        assert (await client.post("/chat/text", json=TEXT)).status_code == 200
+
+
+async def test_a_query_of_turns_without_end_is_not_json() -> None:
+    async with http() as client:
+        answer = await client.post(
+            "/chat/audio",
+            params={"turns": "[" * 20_000},
+            content=bytes(6400),
+            headers={"Content-Type": "application/octet-stream"},
+        )
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == "turns"
+
+
+async def test_a_body_of_100_mb_is_refused_before_it_has_come() -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 100 << 20:
+            sent += 1 << 20
+            yield bytes(1 << 20)
+
+    async with http() as client:
+        try:
+            answer = await client.post("/chat/audio", content=endless())
+        except httpx.TransportError:
+            pass  # closed while we still wrote
+        else:
+            assert answer.status_code in (413, 415)
+        assert sent < 100 << 20
+        assert (await client.get("/health/live")).status_code == 200
 
 
 async def test_a_system_turn_in_the_middle_is_taken() -> None:
