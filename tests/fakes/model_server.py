@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 Writer = asyncio.StreamWriter
 Fault = Callable[[Writer], Awaitable[None]]
 
-_HEAD: Final = (
+HEAD: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 )
 _DONE: Final = b"data: [DONE]\n\n"
@@ -92,7 +92,7 @@ class FaultyModel:
 
 
 async def _well(writer: Writer) -> None:
-    writer.write(_HEAD + _words(_SENTENCE) + _end())
+    writer.write(HEAD + words(_SENTENCE) + stream_end())
 
 
 async def _slow(writer: Writer) -> None:
@@ -108,30 +108,30 @@ async def _silent(writer: Writer) -> None:
 
 async def _trickle(writer: Writer) -> None:
     """A word every five seconds."""
-    writer.write(_HEAD)
+    writer.write(HEAD)
     for word in _SENTENCE.split():
         writer.write(_event(word + " "))
         await writer.drain()
         await asyncio.sleep(5)
-    writer.write(_end())
+    writer.write(stream_end())
 
 
 async def _empty(writer: Writer) -> None:
-    writer.write(_HEAD + _end())
+    writer.write(HEAD + stream_end())
 
 
 async def _endless(writer: Writer) -> None:
     """Whole sentences for as long as somebody reads."""
-    writer.write(_HEAD)
+    writer.write(HEAD)
     while True:
-        writer.write(_words(_SENTENCE))
+        writer.write(words(_SENTENCE))
         await writer.drain()
         await asyncio.sleep(0.02)
 
 
 async def _endless_word(writer: Writer) -> None:
     """One word that never ends: no sentence to speak, no stop."""
-    writer.write(_HEAD)
+    writer.write(HEAD)
     while True:
         writer.write(_event("a" * 100))
         await writer.drain()
@@ -144,7 +144,7 @@ async def _out_of_memory(writer: Writer) -> None:
 
 
 async def _out_of_memory_midway(writer: Writer) -> None:
-    writer.write(_HEAD + _words(_SENTENCE))
+    writer.write(HEAD + words(_SENTENCE))
     await writer.drain()
     await asyncio.sleep(0.5)
     error = {"error": {"message": "CUDA out of memory", "code": 500}}
@@ -153,7 +153,7 @@ async def _out_of_memory_midway(writer: Writer) -> None:
 
 async def _breaks_off(writer: Writer) -> None:
     """The connection ends after half a sentence."""
-    writer.write(_HEAD + _words("Of course, I can"))
+    writer.write(HEAD + words("Of course, I can"))
 
 
 async def _html(writer: Writer) -> None:
@@ -163,7 +163,7 @@ async def _html(writer: Writer) -> None:
 
 
 async def _nonsense(writer: Writer) -> None:
-    writer.write(_HEAD + b"data: {]\n\n")
+    writer.write(HEAD + b"data: {]\n\n")
 
 
 FAULTS: Final[dict[str, Fault]] = {
@@ -207,7 +207,7 @@ async def _request(reader: asyncio.StreamReader) -> dict[str, Any] | None:
     return found
 
 
-def _words(text: str) -> bytes:
+def words(text: str) -> bytes:
     return b"".join(_event(word + " ") for word in text.split())
 
 
@@ -216,7 +216,7 @@ def _event(text: str | None, finish: str | None = None) -> bytes:
     return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
 
 
-def _end() -> bytes:
+def stream_end() -> bytes:
     return _event(None, "stop") + _DONE
 
 
