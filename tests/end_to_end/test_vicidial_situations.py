@@ -312,14 +312,16 @@ async def nobody_free_keeps_the_caller_in_the_talk(centre: Centre) -> None:
         await centre.becomes(
             lambda: "nobody_free" in centre.phrases_said(caller.call_id), "told so"
         )
-        assert call.is_up
+        told = await call.happened("heard-end", after_s=call.events[-1].at_s)
+        call.do(recording(centre.asterisk.recording("vm-calldiffnum")))
+        said = await call.happened("said-end", after_s=told.at_s)
+        await call.happened("heard-start", after_s=said.at_s, timeout_s=30)
     await centre.status_becomes(caller, "PU")
 
 
 async def unknown_caller_at_a_did_becomes_a_lead(centre: Centre) -> None:
     port, number = centre.asterisk.sip_port, "3055550000"
-    async with SipCall(port, "menu", number=number, name="ROE") as call:
-        call.do(Press("1"))
+    async with SipCall(port, "8902", number=number, name="ROE") as call:
         await call.happened("heard-end", timeout_s=30)
         call.do(recording(centre.asterisk.recording("vm-calldiffnum")))
         await call.ended(timeout_s=60)
