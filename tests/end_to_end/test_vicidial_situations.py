@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.asterisk, pytest.mark.slow, pytest.mark.timeout(240)]
 PEOPLE_HZ = 440
 IN_GROUP_HZ = 620
 OUTSIDE_HZ = 850
-LONG_S = 3.0  # who speaks for longer than this has said that he wants no more calls
+LONG_S = 4.0  # who speaks for longer than this has said that he wants no more calls
 PERSONAS = {
     "default": """
         instructions = "say=<Goodbye. [[note roof]] [[hangup]]>"
@@ -261,7 +261,7 @@ async def callback_is_read_back_and_scheduled(centre: Centre) -> None:
     caller = centre.caller("LATER")
     async with centre.dial(caller, "8901") as call:
         await call.happened("heard-end", timeout_s=30)
-        call.do(recording(centre.asterisk.recording("vm-calldiffnum")))
+        call.do(recording(centre.asterisk.recording("one-moment-please")))
         await centre.becomes(
             lambda: "callback_noted" in centre.phrases_said(caller.call_id), "read back"
         )
@@ -276,7 +276,7 @@ async def inbound_call_gets_the_persona_of_its_in_group(centre: Centre) -> None:
     caller = centre.caller("BOT_IN", "Y")
     async with centre.dial(caller, "010*010*010*015*8901") as call:
         await call.happened("heard-end", timeout_s=30)
-        call.do(recording(centre.asterisk.recording("vm-calldiffnum")))
+        call.do(recording(centre.asterisk.recording("one-moment-please")))
         await call.ended(timeout_s=60)
     await centre.status_becomes(caller, "WRONG")
     assert centre.vicidial.db.log[caller.call_id].user != "VDAD"
@@ -287,7 +287,7 @@ async def agent_gives_the_call_to_the_bots_in_group(centre: Centre) -> None:
     caller = centre.caller("BOT_CLOSER", "Y")
     async with centre.dial(caller, "010*010*010*015*8901") as call:
         await call.happened("heard-end", timeout_s=30)
-        call.do(recording(centre.asterisk.recording("vm-calldiffnum")))
+        call.do(recording(centre.asterisk.recording("one-moment-please")))
         await call.heard_tone(OUTSIDE_HZ, timeout_s=60)
     assert "transferring" in centre.phrases_said(caller.call_id)
     await centre.status_becomes(caller, "XFER")
@@ -313,7 +313,7 @@ async def nobody_free_keeps_the_caller_in_the_talk(centre: Centre) -> None:
             lambda: "nobody_free" in centre.phrases_said(caller.call_id), "told so"
         )
         told = await call.happened("heard-end", after_s=call.events[-1].at_s)
-        call.do(recording(centre.asterisk.recording("vm-calldiffnum")))
+        call.do(recording(centre.asterisk.recording("one-moment-please")))
         said = await call.happened("said-end", after_s=told.at_s)
         await call.happened("heard-start", after_s=said.at_s, timeout_s=30)
     await centre.status_becomes(caller, "PU")
@@ -323,7 +323,7 @@ async def unknown_caller_at_a_did_becomes_a_lead(centre: Centre) -> None:
     port, number = centre.asterisk.sip_port, "3055550000"
     async with SipCall(port, "8902", number=number, name="ROE") as call:
         await call.happened("heard-end", timeout_s=30)
-        call.do(recording(centre.asterisk.recording("vm-calldiffnum")))
+        call.do(recording(centre.asterisk.recording("one-moment-please")))
         await call.ended(timeout_s=60)
     db = centre.vicidial.db
 
@@ -401,7 +401,7 @@ async def bot_killed_at_three_steps(centre: Centre) -> None:
         for call in calls:
             await call.happened("heard-start", timeout_s=30)
         waiting, thinking, _ = calls
-        thinking.do(recording(centre.asterisk.recording("vm-calldiffnum")))
+        thinking.do(recording(centre.asterisk.recording("one-moment-please")))
         waiting.do(Press("0"))  # the bot waits for a redirect that never comes
         await centre.becomes(
             lambda: centre.vicidial.db.log[callers[0].call_id].status == "XFER", "asked"
