@@ -128,7 +128,7 @@ class Centre:
         return self.vicidial.db.leads[str(caller.lead_id)]
 
     async def becomes(self, condition: Callable[[], bool], what: str) -> None:
-        for _ in range(400):
+        for _ in range(700):
             if condition():
                 return
             await asyncio.sleep(0.1)
@@ -410,6 +410,7 @@ async def bot_killed_at_three_steps(centre: Centre) -> None:
         for call in calls:
             await call.heard_tone(IN_GROUP_HZ, timeout_s=15)
     centre.vicidial.db.has_strict_sql = False
+    await centre.bot.becomes("ready")  # by the one that takes its place
 
 
 async def test_every_situation(
