@@ -69,6 +69,7 @@ async def heard(
     *,
     campaign: str = "default",
     script: str = "ultravox",
+    about: Channel | None = None,
     max_s: float = 40.0,
     linger_s: float = 3.0,
 ) -> Heard:
@@ -83,7 +84,7 @@ async def heard(
         service.agi_port,
         script=f"{script}?campaign={campaign}",
         items=items,
-        about=Channel(version="22.10.1"),
+        about=about or Channel(),
         max_s=max_s,
         linger_s=linger_s,
     )
