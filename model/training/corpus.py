@@ -200,11 +200,15 @@ class Studio:
         return joined, later(words), later(labels)
 
     def _noise(self, line: telephone.Line) -> Clip:
-        """Something that opened the detector and is no speech."""
-        rng, numbers = self.rng, self.numbers
+        rng = self.rng
         kind = rng.choice(NOISE_KINDS)
         longest_s = 10.0 if kind in {"babble", "music"} and rng.random() < 0.2 else 2.4
-        count = int(rng.uniform(0.4, longest_s) * telephone.LINE_HZ)
+        return self.noise(kind, rng.uniform(0.4, longest_s), is_alaw=line.is_alaw)
+
+    def noise(self, kind: str, seconds: float, *, is_alaw: bool = False) -> Clip:
+        """Something that opened the detector and is no speech, of `NOISE_KINDS`."""
+        rng, numbers = self.rng, self.numbers
+        count = int(seconds * telephone.LINE_HZ)
         wave = numbers.normal(0, 10 ** rng.uniform(-3.5, -2), count).astype(np.float32)
         t = np.arange(count, dtype=np.float32) / telephone.LINE_HZ
         if kind == "burst":
@@ -229,7 +233,7 @@ class Studio:
         elif kind == "music":
             tune = telephone.make_music(numbers, count)
             wave += tune * 10 ** rng.uniform(-2, -0.6)
-        wave = telephone.through_codec(wave, is_alaw=line.is_alaw)
+        wave = telephone.through_codec(wave, is_alaw=is_alaw)
         return _clip(telephone.to_model_rate(wave), (), [], is_flite=False)
 
 

@@ -68,6 +68,8 @@ PROMPT_SENTENCES: tuple[str, ...] = (
 # Greetings of other campaigns, which the bot has already said when the caller speaks.
 OPENINGS: tuple[str, ...] = (
     "Hello, thank you for calling. I am an automated assistant. How can I help you?",
+    # The demo campaign's own.
+    f"Hello, this is {AGENT}, a demo assistant. How can I help you?",
     "Hello. How can I help you?",
     "Thank you for calling. How can I help you today?",
     "Good morning, how can I help?",

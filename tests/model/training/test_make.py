@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from model.training.calibrate import Calibration
+from model.training.card import tables
 from model.training.curves import blocks, columns, read_log
 from model.training.make import Making, Size
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
@@ -40,6 +41,7 @@ def test_one_command_makes_a_checkpoint_and_says_how_good_it_is(tmp_path: Path) 
     assert 0 <= json.loads((folder / "turn_end.json").read_text())["auc"] <= 1
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["A"]["clips"] == 4
+    assert "| A | seen voices, seen phrasings | 4 |" in tables(report)
     weights = (folder / "model.safetensors").stat().st_mtime
     assert _making(tmp_path).go()  # nothing is left to do
     assert (folder / "model.safetensors").stat().st_mtime == weights
