@@ -13,6 +13,7 @@ from model.training.card import tables
 from model.training.curves import blocks, columns, read_log
 from model.training.make import Making, Size
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
+from model.ultravox.config import UltravoxConfig
 
 TINY = Size(1, 1, evaluate_clips=4, evaluate_sets="A", dialogues_a_shard=8)
 
@@ -97,3 +98,13 @@ def test_a_probability_that_tells_nothing_gets_none(tmp_path: Path) -> None:
     marker = json.loads((tmp_path / "config.json").read_text())["ultravox_phone_bot"]
     assert "turn_end" not in marker
     assert not json.loads((tmp_path / "turn_end.json").read_text())["calibrated"]
+
+
+def test_the_shipped_checkpoint_says_the_same_in_both_places() -> None:
+    folder = Path(__file__).parents[3] / "model" / "checkpoints" / "demo"
+    config = UltravoxConfig.from_json(json.loads((folder / "config.json").read_text()))
+    measured = json.loads((folder / "turn_end.json").read_text())
+    assert measured["calibrated"] is (config.turn_end is not None)
+    if config.turn_end is not None:
+        assert config.turn_end.over_from == measured["over_from"]
+        assert config.turn_end.more_below == measured["more_below"]
