@@ -105,6 +105,8 @@ class Phrases(_Table):
     A campaign that leaves one out gets that of its language (`agi_handlers.languages`).
     """
 
+    disclosure: Annotated[str, Field(max_length=1000)] = ""
+    """What the law wants every caller to hear, before the greeting and to its end."""
     greeting: Text = ENGLISH.phrases["greeting"]
     still_there: Text = ENGLISH.phrases["still_there"]
     say_again: Text = ENGLISH.phrases["say_again"]
@@ -285,7 +287,8 @@ class Campaign(_Table):
         if language is not None:
             values = {"instructions": language.instructions, **values}
             return {**values, "phrases": {**language.phrases, **phrases}}
-        missing = [name for name in Phrases.model_fields if name not in phrases]
+        wanted = [*ENGLISH.phrases]
+        missing = [name for name in wanted if name not in phrases]
         if missing:
             raise ValueError(
                 f"no phrases are known in the language {tag!r}; set in [phrases]: "
@@ -337,7 +340,7 @@ class Campaign(_Table):
         usual = (language_of(self.language or "") or ENGLISH).phrases
         phrases = {
             # a phrase that was nothing but a missing value is the usual one
-            name: fill_phrase(text, lead) or usual[name]
+            name: fill_phrase(text, lead) or usual.get(name, "")
             for name, text in self.phrases.as_mapping().items()
         }
         filled = {

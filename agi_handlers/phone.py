@@ -172,6 +172,7 @@ class Phone:
         return TurnTakingOptions(
             barge_in=settings.barge_in if rules.barge_in is None else rules.barge_in,
             is_greeting_protected=rules.protect_greeting,
+            has_disclosure=bool(campaign.phrases.disclosure),
             no_input_ms=round(no_input_s * 1000),
             max_reprompts=rules.max_reprompts,
             max_call_ms=round(max_call_s * 1000),

@@ -55,6 +55,7 @@ class CallNotes:
         """What is said now is: no numbers of it, whatever the campaign's rule."""
         self._open: dict[int, _OpenTurn] = {}
         self.disclosure: Disclosure = ""
+        self._has_disclosure = False  # by a phrase of its own
         """What became of the greeting."""
 
     def asked(self, turn: int, at_ms: int, user: UserTurn) -> None:
@@ -162,7 +163,10 @@ class CallNotes:
             fate = "failed"
         made_ms = sum(p.num_samples for p in note.pieces) // SAMPLES_PER_MS
         heard_ms = made_ms if heard_ms is None else min(heard_ms, made_ms)
-        if note.row.phrase == "greeting":
+        if note.row.phrase == "disclosure" or (
+            note.row.phrase == "greeting" and not self._has_disclosure
+        ):
+            self._has_disclosure = note.row.phrase == "disclosure"
             self.disclosure = "heard" if fate == "heard" else "cut_short"
         note.row = replace(
             note.row,

@@ -11,7 +11,7 @@ from model.speech import UserTurn
 PhraseName: TypeAlias = Literal[
     "greeting", "still_there", "say_again", "goodbye_no_input", "time_limit",
     "transferring", "opted_out", "nobody_free", "callback_noted", "callback_unclear",
-    "closed", "time_warning",
+    "closed", "time_warning", "disclosure",
 ]  # fmt: skip
 CallPhase: TypeAlias = Literal["listening", "hearing", "thinking", "speaking", "ending"]
 PromptName: TypeAlias = Literal["one_moment", "technical_trouble"]
@@ -23,7 +23,8 @@ class TurnTakingOptions:
 
     barge_in: bool = True
     is_greeting_protected: bool = False
-    """True where the law wants the first words heard (disclosure)."""
+    has_disclosure: bool = False
+    """Words that the law wants heard come before the greeting, protected."""
     no_input_ms: int = 7_000
     """People think for 3-5 s about a question; 7 s of nothing is no thinking."""
     max_reprompts: int = 2
@@ -58,6 +59,11 @@ class TurnTakingOptions:
     opt_out_key: str = ""
     """Ends all calls to this number, without the model's consent; empty: none."""
     time_limit_transfers: bool = True
+
+    def protects(self, phrase: PhraseName) -> bool:
+        """The caller cannot interrupt it; what he says meanwhile is answered after."""
+        is_greeting = phrase == "greeting" and self.is_greeting_protected
+        return is_greeting or phrase == "disclosure"
 
 
 # --- what to do -----------------------------------------------------------------

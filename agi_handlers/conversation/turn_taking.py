@@ -114,9 +114,9 @@ class TurnTaking:
         if self._options.is_closed:
             then = CallOutcome("completed", "outside_hours")
             return self._say("closed", at_ms, then=then)
-        return self._say(
-            "greeting", at_ms, protected=self._options.is_greeting_protected
-        )
+        if self._options.has_disclosure:
+            self._to_say = ("greeting", "")
+        return self._say("disclosure" if self._to_say else "greeting", at_ms)
 
     def on_speech_started(self, at_ms: int, heard_ms: int) -> list[Action]:
         """The caller began to speak; `heard_ms` of the current speech were heard."""
@@ -151,7 +151,9 @@ class TurnTaking:
         actions = self._judge_held(at_ms, is_noise=is_noise)
         if self._speech is not None or self._is_ending:
             return actions
-        return actions + self._think(self._joined(said), at_ms, released=False)
+        return actions + self._think(
+            join(self._unanswered, said), at_ms, released=False
+        )
 
     def on_speech_resumed(self, at_ms: int, heard_ms: int = 0) -> list[Action]:
         """The caller had not finished."""
@@ -194,7 +196,7 @@ class TurnTaking:
             # it could not be interrupted: what was said is answered afterwards
             self._pending = join(self._pending, said)
             return []
-        whole = self._joined(said)
+        whole = join(self._unanswered, said)
         self._unanswered = None
         if speech is None:
             return self._think(whole, at_ms, released=True)
@@ -449,7 +451,6 @@ class TurnTaking:
         phrase: PhraseName,
         at_ms: int,
         *,
-        protected: bool = False,
         value: str = "",
         then: CallOutcome | None = None,
     ) -> list[Action]:
@@ -459,7 +460,7 @@ class TurnTaking:
                 turn,
                 "phrase",
                 released_ms=at_ms,
-                is_protected=protected or then is not None,
+                is_protected=self._options.protects(phrase) or then is not None,
                 then=then,
             )
         )
@@ -528,6 +529,9 @@ class TurnTaking:
 
     def _quiet(self, at_ms: int) -> list[Action]:
         """The bot has finished: answer what was said meanwhile, or listen."""
+        has_asked = self._pending is not None or self._is_caller_speaking
+        if has_asked and self._to_say == ("greeting", ""):
+            self._to_say = None
         if self._to_say is not None and not self._is_caller_speaking:
             (phrase, value), self._to_say = self._to_say, None
             return self._say(phrase, at_ms, value=value)
@@ -538,9 +542,6 @@ class TurnTaking:
         if pending is not None:
             self._unanswered = join(pending, self._unanswered)
         return [Listen()]
-
-    def _joined(self, said: Utterance) -> Utterance:
-        return join(self._unanswered, said)
 
     def _flush_keys(self, at_ms: int) -> list[Action]:
         keys = self._keys.take()

@@ -183,6 +183,19 @@ def test_what_became_of_the_greeting_is_known() -> None:
         assert notes.disclosure == wanted
 
 
+def test_a_disclosure_of_its_own_is_what_counts() -> None:
+    notes, _ = _notes()
+    for turn, phrase, fate in (
+        (1, "disclosure", "heard"),
+        (2, "greeting", "interrupted"),
+    ):
+        notes.phrase(turn, 0, phrase, "This call is recorded.")
+        notes.released(turn, 0, None)
+        notes.audio(_speech(turn, 0, "This call is recorded.", 1000))
+        notes.sealed(turn, 500, fate, None if fate == "heard" else 500)  # type: ignore[arg-type]
+    assert notes.disclosure == "heard"
+
+
 def _words(row: Row) -> str:
     if isinstance(row, TurnRow):
         return row.said_text + row.reply_text + row.heard_text

@@ -273,6 +273,27 @@ def test_protected_greeting_is_not_interrupted_but_listened_through() -> None:
     assert actions == [Settle(1, None), Think(2, said(400, 1300)), Release(2)]
 
 
+def test_a_disclosure_is_heard_out_before_the_greeting() -> None:
+    machine = TurnTaking(TurnTakingOptions(has_disclosure=True))
+    assert machine.on_answered(0) == [Say(1, "disclosure")]
+    machine.on_reply_audio(100, 1)
+    machine.on_reply_done(150, 1)
+    assert machine.on_playback_finished(3000) == [Settle(1, None), Say(2, "greeting")]
+    machine.on_reply_audio(3100, 2)
+    assert machine.on_speech_started(3500, 400) == [HoldPlayback()]
+
+
+def test_who_asks_during_the_disclosure_is_answered_not_greeted() -> None:
+    machine = TurnTaking(TurnTakingOptions(has_disclosure=True))
+    machine.on_answered(0)
+    machine.on_reply_audio(100, 1)
+    machine.on_speech_started(500, 400)
+    machine.on_speech_ended(1900, said(400, 1300))
+    machine.on_reply_done(150, 1)
+    actions = machine.on_playback_finished(3000)
+    assert actions == [Settle(1, None), Think(2, said(400, 1300)), Release(2)]
+
+
 def test_caller_still_speaking_when_protected_words_end_is_waited_for() -> None:
     machine = TurnTaking(TurnTakingOptions(is_greeting_protected=True))
     machine.on_answered(0)
