@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -195,6 +195,22 @@ class BotService:
         """Connections and listeners of the phone half."""
         (phone_half,) = self.phone_halves()
         return len(phone_half.net_connections("all"))
+
+    async def has_let_go(self, timeout_s: float = 10.0) -> None:
+        """Until no dialer is connected any more, and calls have left no file."""
+        ports = (self.agi_port, self.audio_port)
+        deadline = time.monotonic() + timeout_s
+        while (found := self._connections_at(ports)) or self.files_left():
+            assert time.monotonic() < deadline, f"{found} and {self.files_left()} left"
+            await asyncio.sleep(0.1)
+
+    def _connections_at(self, ports: Collection[int]) -> list[str]:
+        return [
+            f"{one.laddr.port} from {one.raddr.port}"
+            for phone_half in self.phone_halves()
+            for one in phone_half.net_connections("tcp")
+            if one.raddr and one.laddr.port in ports
+        ]
 
     def files_left(self) -> list[str]:
         """Sound files of calls, here and where a remote Asterisk would have them."""
