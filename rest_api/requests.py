@@ -11,6 +11,7 @@ import logging
 import re
 import time
 import uuid
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
@@ -46,6 +47,8 @@ BODY_TIMEOUT_S: Final = 60.0
 
 
 _CLOSING: Final = {"Connection": "close"}
+_MAX_DISCARDED_BYTES: Final = 1 << 20
+_DISCARD_S: Final = 1.0
 """What is still coming of a refused body would have to be read and thrown away."""
 
 
@@ -124,6 +127,8 @@ class RequestEnvelope:
                 await response(scope, receive, send_with_id)
         if body.refused and not status:
             refused, body.refused = body.refused, None
+            if "expect" not in headers:  # who asks first sends nothing
+                await body.discard()
             await self._refusal(refused)(scope, receive, send_with_id)
         if not scope["path"].startswith(_QUIET_PATHS):
             logger.info(
@@ -170,3 +175,16 @@ class _WatchedBody:
             self.refused = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
             raise BodyRefused
         return message
+
+    async def discard(self) -> None:
+        """Read on for a moment.
+
+        To close a connection with bytes unread resets it, and the answer is lost.
+        """
+        left_bytes = _MAX_DISCARDED_BYTES
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DISCARD_S):
+                while left_bytes > 0 and not self._is_complete:
+                    message = await self._receive()
+                    left_bytes -= len(message.get("body", b""))
+                    self._is_complete = not message.get("more_body", False)
