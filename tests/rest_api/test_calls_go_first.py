@@ -134,5 +134,5 @@ async def test_long_audio_and_speech_for_rest_do_not_stop_a_dialogue() -> None:
                 assert set(flood.statuses) <= {200}
                 flood.statuses.clear()
                 _, served = await turn(session, number, flood.statuses)
-                # a dozen wait for their turn to speak; the call is not among them
-                assert served < 6
+                # a dozen wait for their turn to speak; the call is not behind them
+                assert served < 12
