@@ -95,6 +95,9 @@ finish_real_calls() {
   return "$status"
 }
 
+# A browser during calls, or a model that computes in them, wants the machine to itself.
+readonly alone=(tests/end_to_end/test_console.py tests/end_to_end/test_model_in_call.py)
+
 selection=()
 is_whole=true
 case ${1:-} in
@@ -121,11 +124,13 @@ if $is_whole && [ $# -eq 0 ]; then
   # Real calls mostly wait, everything else mostly computes: side by side they take
   # two thirds of the time.
   mkdir -p build
-  run_pytest tests/end_to_end >build/end-to-end.log 2>&1 &
+  run_pytest tests/end_to_end "${alone[@]/#/--ignore=}" \
+    >build/end-to-end.log 2>&1 &
   real_calls=$!
   trap 'kill "$real_calls" 2>/dev/null || true' EXIT
   check "pytest, all but real calls" run_pytest --ignore=tests/end_to_end
   check "pytest, real calls" finish_real_calls
+  check "pytest, a browser and a model in calls" run_pytest "${alone[@]}"
 else
   check "pytest" run_pytest "${selection[@]}" "$@"
 fi
