@@ -2,6 +2,7 @@
 
     python -m benchmarks.load_calls --engine scripted --calls 40 --hold 30 --burst 200
     python -m benchmarks.load_calls --engine demo --calls 4 --hold 60
+    python -m benchmarks.load_calls --calls 10,20,40,80 --out calls.json
     python -m benchmarks.load_calls --phones 2 --speeches 2 --kill phone,speech
 
 Starts the service's own processes and calls them as Asterisk does (`tools.caller`),
@@ -11,13 +12,16 @@ synthetic voices and, with --speech, recordings of people.
 phases:
   ramp    calls grow to --calls within --ramp seconds
   hold    every call that ends is followed by another, for --hold seconds; with --kill
-          a half is killed a third and two thirds into it
+          a half is killed a third and two thirds into it; one for each number of calls
   burst   --burst calls within one second, on top of nothing
 
 Reported for each phase: response delay (end of the caller's speech to the first voiced
 sample of the reply), stop after an interruption, greeting, late frames at the caller
 (more than 20 ms behind), lateness of the phone half's audio wheel (its event loop's
-lag), CPU and memory of each half, calls refused and by which word, errors.  `own_late`
+lag), CPU and memory of each half, calls refused and by which word, errors.  A call that
+a bot does not take goes to the next one, as the dialplan's ULTRAVOX_AGI_2 has it;
+`came_to`: who had the caller in the end: the bot, people by the bot's own doing, people
+because the bot broke off in mid-call (the dialplan goes on), or nobody.  `own_late`
 is how late this process itself was: with it in the tens of milliseconds the machine is
 too small for both sides, and the bot's figures are worse than it is.
 
@@ -37,6 +41,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,6 +70,8 @@ class Phase:
     seconds: float = 0.0
     ticks: list[tuple[float, float]] = field(default_factory=list)
     own_late_s: list[float] = field(default_factory=list)
+    num_passed_on: int = 0
+    """Not taken by the first bot, offered to the next."""
 
     def row(self) -> dict[str, Any]:
         """As the last line has it."""
@@ -87,6 +94,8 @@ class Phase:
             "seconds": round(self.seconds, 1),
             "calls": len(reports),
             "answered": len(answered),
+            "passed_on": self.num_passed_on,
+            "came_to": dict(Counter(came_to(r) for r in reports)),
             "mean_at_once": round(mean_calls, 1),
             "response_ms": spread([t.response_ms for t in turns if t.response_ms]),
             "unanswered_turns": sum(t.response_ms is None for t in turns),
@@ -206,20 +215,24 @@ class Load:
         number = self._num_placed
         ports = self._fleet.agi_ports
         loop = asyncio.get_running_loop()
-        plan = CallPlan(
-            host="127.0.0.1",
-            # as a dialplan spreads them: the other one when the first is not there
-            port=ports[number % len(ports)],
-            script=f"ultravox?campaign={self._callers.campaign}",
-            items=self._callers.next().items,
-            about=Channel(uniqueid=f"{int(time.time())}.{number}"),
-            max_s=_LONGEST_CALL_S,
-        )
+        items = self._callers.next().items
         self._num_running += 1
         try:
-            report = await place_call(
-                plan, self._abilities, Journal(loop.time), self._wheel
-            )
+            for attempt in range(len(ports)):
+                plan = CallPlan(
+                    host="127.0.0.1",
+                    port=ports[(number + attempt) % len(ports)],
+                    script=f"ultravox?campaign={self._callers.campaign}",
+                    items=items,
+                    about=Channel(uniqueid=f"{int(time.time())}.{number}"),
+                    max_s=_LONGEST_CALL_S,
+                )
+                report = await place_call(
+                    plan, self._abilities, Journal(loop.time), self._wheel
+                )
+                if report.ended not in ("refused", "unreachable"):
+                    break
+                phase.num_passed_on += attempt + 1 < len(ports)
         finally:
             self._num_running -= 1
         phase.reports.append(report)
@@ -232,6 +245,17 @@ class Load:
             await asyncio.sleep(1.0)
             looks = await asyncio.to_thread(self._fleet.look)
             phase.samples.add(time.monotonic() - began_s, self._num_running, looks)
+
+
+def came_to(report: CallReport) -> str:
+    """Who had the caller in the end."""
+    if report.ended in ("caller", "bot"):
+        return "bot"
+    if report.variables.get("BOT_STATUS"):
+        return "people"
+    if report.ended in ("returned", "refused", "unreachable"):
+        return "people, the bot broke off or was away"
+    return "nobody"
 
 
 def _show(row: dict[str, Any]) -> None:
@@ -262,6 +286,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     campaign = "demo" if options.engine == "demo" else "default"
     callers = Callers(options.seed, options.speech, campaign)
     kills = [half for half in options.kill.split(",") if half]
+    most = max(options.calls)
     with running_fleet(
         folder / "fleet", options.phones, options.speeches, settings
     ) as fleet:
@@ -269,16 +294,14 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         load = Load(fleet, callers)
         rows = []
         if options.ramp:
-            num, over_s = options.calls, options.ramp
-            rows.append(await load.run("ramp", lambda p: load.ramp(p, num, over_s)))
-        if options.hold:
-            num, over_s = options.calls, options.hold
-            rows.append(
-                await load.run("hold", lambda p: load.hold(p, num, over_s, kills))
-            )
+            over_s = options.ramp
+            rows.append(await load.run("ramp", lambda p: load.ramp(p, most, over_s)))
+        for num in options.calls if options.hold else ():
+            work = partial(load.hold, num_calls=num, hold_s=options.hold, kills=kills)
+            rows.append(await load.run("hold", work))
         if options.burst:
-            num = options.burst
-            rows.append(await load.run("burst", lambda p: load.burst(p, num)))
+            work = partial(load.burst, num_calls=options.burst)
+            rows.append(await load.run("burst", work))
         interrupted = fleet.log_lines("calls_interrupted")
     return {
         "benchmark": "load_calls",
@@ -316,7 +339,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--engine", choices=("scripted", "tiny", "demo"), default="scripted")
-    add("--calls", type=int, default=20, help="at once, in ramp and hold")
+    add(
+        "--calls",
+        type=lambda text: [int(number) for number in text.split(",")],
+        default=[20],
+        help="at once: one hold for each number; the ramp goes to the largest",
+    )
     add("--ramp", type=float, default=5.0, help="seconds; 0: none")
     add("--hold", type=float, default=20.0, help="seconds; an hour is a soak; 0: none")
     add("--burst", type=int, default=0, help="calls in one second; 0: none")

@@ -41,6 +41,7 @@ from tests.end_to_end.tones import ToneFinder
 from tools.caller.ear import Ear
 from tools.caller.mouth import Mouth, Slot
 from tools.caller.say_items import KEYS, Item, parse_item
+from tools.caller.turns import Turn, measured_turns
 
 _LOOPBACK: Final = "127.0.0.1"
 _INVITE_RETRY_S: Final = 0.5  # RFC 3261 T1
@@ -221,6 +222,10 @@ class SipCall:
                 )
             except TimeoutError:
                 self._note("bye-unanswered")
+
+    def turns(self) -> list[Turn]:
+        """What was said of the items the call began with, and what came back."""
+        return measured_turns(self._mouth.said, self.ear.sounds)
 
     def summary(self) -> dict[str, object]:
         """Figures of the whole call."""
