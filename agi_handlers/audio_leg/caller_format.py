@@ -9,20 +9,24 @@ sample resembles the next: in speech much, in speech read wrongly not at all.
     16,000 bytes a second: 8 kHz linear        32,000: 16 kHz linear
      8,000 bytes a second: 8 kHz, 8-bit law
 
+The flow alone proves nothing: an overloaded telephone or host sends half of what is
+due, then catches up at twice the speed.  So a law must also sound like one and linear
+audio unlike, and the flow since the call began must agree.
+
 Pure: the time is an argument.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from enum import Enum
 from typing import Final
 
 import numpy as np
 
-from model.audio.frames import RATE_HZ, SAMPLE_BYTES
+from model.audio.frames import FRAME_SAMPLES, RATE_HZ, SAMPLE_BYTES
 from model.audio.g711 import alaw_decode, ulaw_decode
 from model.audio.pcm import Wave, pcm16_from_wave, wave_from_pcm16
 from model.audio.resample import StreamResampler
@@ -35,7 +39,8 @@ _NUM_BINS: Final = 8  # judged within a second of the first byte
 _STEADY: Final = (0.5, 1.6)  # of the mean, each bin of a second that counts
 # In speech and in noise of a telephone's band the next sample is nearly this one.
 _ALIKE: Final = 0.5
-_UNLIKE: Final = 0.25
+# A wrong reading is nearly full scale, and so this much louder than the right one.
+_LOUDER: Final = 3.0
 _LEAST_LEVEL: Final = 1e-3  # of full scale: silence looks the same in any format
 
 
@@ -57,6 +62,8 @@ class CallerAudioReader:
         self._is_sure = False
         self._bins: list[int] = []
         self._began_s = 0.0
+        self._first_s = 0.0
+        self._num_octets = 0  # since then
         self._kept = bytearray()
         self._resampler: StreamResampler | None = None
         self._resampled_hz = RATE_HZ
@@ -90,6 +97,8 @@ class CallerAudioReader:
         return pcm16_from_wave(self._resampler.feed(wave_from_pcm16(octets)))
 
     def _measure(self, octets: bytes, at_s: float) -> None:
+        if not self._num_octets:
+            self._first_s = at_s
         if not self._bins:
             self._began_s = at_s
         index = int((at_s - self._began_s) / _BIN_S)
@@ -97,13 +106,16 @@ class CallerAudioReader:
             self._bins.clear()
             self._kept.clear()
             index, self._began_s = 0, at_s
+            self._first_s, self._num_octets = at_s, 0
+        self._num_octets += len(octets)
         if index < _NUM_BINS:
             self._bins += [0] * (index + 1 - len(self._bins))
             self._bins[index] += len(octets)
             self._kept += octets
             return
-        found = self._judge()
-        self._is_sure = found is not None
+        found = self._judge(self._num_octets / (at_s - self._first_s))
+        # a law is believed while it lasts: nobody hears a caller who is read wrongly
+        self._is_sure = found is not None and found not in _LAWS
         if found is not None and found is not self.format:
             self.format = found
             ERRORS.labels(kind="caller_audio_format").inc()
@@ -112,46 +124,65 @@ class CallerAudioReader:
         self._bins.clear()
         self._kept.clear()
 
-    def _judge(self) -> CallerFormat | None:
-        """None: nothing can be said yet."""
+    def _judge(self, octets_per_s: float) -> CallerFormat | None:
+        """None: nothing can be said yet.  octets_per_s: since the first one."""
         mean = len(self._kept) / len(self._bins)
         if len(self._bins) < _NUM_BINS or not all(
             _STEADY[0] * mean <= num <= _STEADY[1] * mean for num in self._bins
         ):
             return None
         octets = bytes(self._kept[: len(self._kept) // SAMPLE_BYTES * SAMPLE_BYTES])
-        rate = len(octets) / (_NUM_BINS * _BIN_S) / (RATE_HZ * SAMPLE_BYTES)
+        due_per_s = RATE_HZ * SAMPLE_BYTES
+        rate = len(octets) / (_NUM_BINS * _BIN_S) / due_per_s
+        rate_so_far = octets_per_s / due_per_s
         if 1.6 <= rate <= 2.4:
-            return CallerFormat.WIDE
-        if 0.4 <= rate <= 0.6:
-            return _best(octets, {CallerFormat.ULAW: ulaw_decode,
-                                  CallerFormat.ALAW: alaw_decode})  # fmt: skip
-        if not 0.8 <= rate <= 1.25:
-            return None
-        return _best(octets, {CallerFormat.LINEAR: bytes,
-                              CallerFormat.SWAPPED: _swapped})  # fmt: skip
+            return CallerFormat.WIDE if rate_so_far >= 1.6 else None
+        if 0.4 <= rate <= 0.6 and rate_so_far <= 0.6:
+            return _best(octets, {**_LINEAR, **_LAWS})
+        if 0.8 <= rate <= 1.25:
+            return _best(octets, _LINEAR)
+        return None
 
 
 def _best(
-    octets: bytes, readings: dict[CallerFormat, Callable[[bytes], bytes]]
+    octets: bytes, readings: Mapping[CallerFormat, Callable[[bytes], bytes]]
 ) -> CallerFormat | None:
     """The reading that looks like sound, if another does not; None: cannot be told."""
     waves = {form: wave_from_pcm16(read(octets)) for form, read in readings.items()}
-    # a law read as the other is louder, and bytes swapped are nearly full scale
     loudness = {form: float(np.std(wave)) for form, wave in waves.items()}
     if max(loudness.values()) < _LEAST_LEVEL:
         return None
-    alike = {form: _likeness(wave) for form, wave in waves.items()}
+    quietest = min(loudness.values())
+    alike = {
+        form: _likeness(wave)
+        for form, wave in waves.items()
+        if loudness[form] <= _LOUDER * quietest
+    }
     best = max(alike, key=lambda form: (round(alike[form], 1), -loudness[form]))
     return best if alike[best] >= _ALIKE else None
 
 
 def _likeness(wave: Wave) -> float:
-    """Correlation of each sample with the next."""
-    steady = wave - wave.mean()
+    """Correlation of each sample with the next, within frames.
+
+    A step from silence to speech would make any reading of it alike.
+    """
+    frames = wave[: wave.size // FRAME_SAMPLES * FRAME_SAMPLES]
+    frames = frames.reshape(-1, FRAME_SAMPLES)
+    steady = frames - frames.mean(axis=1, keepdims=True)
     power = float(np.sum(steady**2)) + 1e-12
-    return float(np.sum(steady[1:] * steady[:-1])) / power
+    return float(np.sum(steady[:, 1:] * steady[:, :-1])) / power
 
 
 def _swapped(octets: bytes) -> bytes:
     return np.frombuffer(octets, dtype=">i2").astype("<i2").tobytes()
+
+
+_LINEAR: Final[Mapping[CallerFormat, Callable[[bytes], bytes]]] = {
+    CallerFormat.LINEAR: bytes,
+    CallerFormat.SWAPPED: _swapped,
+}
+_LAWS: Final[Mapping[CallerFormat, Callable[[bytes], bytes]]] = {
+    CallerFormat.ULAW: ulaw_decode,
+    CallerFormat.ALAW: alaw_decode,
+}

@@ -319,9 +319,10 @@ async def nobody_free_keeps_the_caller_in_the_talk(centre: Centre) -> None:
     await centre.status_becomes(caller, "PU")
 
 
-async def unknown_caller_at_a_did_becomes_a_lead(centre: Centre) -> None:
+async def unknown_caller_by_a_call_menu_becomes_a_lead(centre: Centre) -> None:
     port, number = centre.asterisk.sip_port, "3055550000"
-    async with SipCall(port, "8902", number=number, name="ROE") as call:
+    async with SipCall(port, "menu", number=number, name="ROE") as call:
+        call.do(Press("1"))
         await call.happened("heard-end", timeout_s=30)
         call.do(recording(centre.asterisk.recording("one-moment-please")))
         await call.ended(timeout_s=60)
@@ -344,7 +345,7 @@ SITUATIONS: tuple[Callable[[Centre], Awaitable[None]], ...] = (
     agent_gives_the_call_to_the_bots_in_group,
     agent_transfers_blind_and_the_customer_hangs_up_early,
     nobody_free_keeps_the_caller_in_the_talk,
-    unknown_caller_at_a_did_becomes_a_lead,
+    unknown_caller_by_a_call_menu_becomes_a_lead,
 )
 
 

@@ -104,13 +104,61 @@ def test_a_burst_of_late_packets_is_no_other_rate() -> None:
     assert heard == octets
 
 
-def test_half_the_packets_missing_are_no_other_law() -> None:
+@pytest.mark.parametrize(
+    "octets",
+    [
+        speech(),
+        bytes(24_000) + speech(),  # the step in its level is no likeness of samples
+        hiss(1e-4) + speech(),
+        hiss(3e-5),  # a bit or two: of one sign, both octets of a sample look alike
+        pcm16_from_wave(voice(3, 4.0) * np.float32(0.01)),
+    ],
+    ids=["speech", "silence first", "hiss first", "a quiet line", "a quiet caller"],
+)
+def test_half_the_packets_missing_are_no_other_law(octets: bytes) -> None:
+    """So a busy caller's line sounds; read as a law he would be heard no more."""
+    for wait_s in (0.0, 0.3, 0.7, 1.1):
+        reader = CallerAudioReader()
+        heard, sent = b"", b""
+        for index, (chunk, at_s) in enumerate(frames(octets, 16_000)):
+            if index % 2 and at_s >= wait_s:
+                sent += chunk
+                heard += reader.read(chunk, at_s)
+        assert reader.format is CallerFormat.LINEAR
+        assert heard == sent
+
+
+def test_a_caller_at_half_speed_is_no_other_law() -> None:
+    """Whole seconds of one frame in 40 ms: his telephone or our host is overloaded."""
     reader, heard = CallerAudioReader(), b""
-    for index, (chunk, at_s) in enumerate(frames(speech(), 16_000)):
-        if index % 2:
-            heard += reader.read(chunk, at_s)
+    octets = bytes(24_000) + speech()
+    for chunk, at_s in frames(octets, 16_000):
+        heard += reader.read(chunk, 2 * at_s)
     assert reader.format is CallerFormat.LINEAR
-    assert heard
+    assert heard == octets
+
+
+def test_a_law_that_becomes_linear_is_read_on() -> None:
+    reader, heard = CallerAudioReader(), b""
+    for chunk, at_s in frames(ulaw_encode(speech()), 8_000):
+        reader.read(chunk, at_s)
+    formats = [reader.format]
+    for chunk, at_s in frames(speech(), 16_000):
+        heard += reader.read(chunk, 4.0 + at_s)
+    formats.append(reader.format)
+    assert formats == [CallerFormat.ULAW, CallerFormat.LINEAR]
+    assert heard[-32_000:] == speech()[-32_000:]
+
+
+def test_what_a_line_catches_up_is_no_other_rate() -> None:
+    """Two seconds of stillness, then all that was missed at twice the speed."""
+    reader, heard = CallerAudioReader(), b""
+    octets = bytes(8_000) + speech()
+    for chunk, at_s in frames(octets, 16_000):
+        late_s = 2.0 - (at_s - 0.5) / 2 if at_s >= 0.5 else 0.0
+        heard += reader.read(chunk, at_s + max(0.0, late_s))
+    assert reader.format is CallerFormat.LINEAR
+    assert heard == octets
 
 
 def test_a_rate_that_is_declared_is_brought_to_ours() -> None:
