@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
+from weakref import WeakValueDictionary
 
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.process_identity import is_running, own_identity
@@ -29,7 +30,15 @@ from agi_handlers.records.database import (
     is_corrupt,
     set_aside,
 )
-from agi_handlers.records.rows import CallRow, Disclosure, Row, Sink, discard
+from agi_handlers.records.rows import (
+    CallRow,
+    Confirmation,
+    Disclosure,
+    Result,
+    Row,
+    Sink,
+    discard,
+)
 from agi_handlers.records.store import (
     STORE_ERRORS,
     RecordsStore,
@@ -100,7 +109,7 @@ class CallRecord:
 
     def answered(self, leg: str) -> None:
         """Audio flows."""
-        self._row = replace(self._row, leg=leg, answered_at=self._now_at())
+        self._row = replace(self._row, leg=leg, answered_at=self.now_at())
         self._sink_row()
 
     def recorded(self, path: str) -> None:
@@ -127,7 +136,7 @@ class CallRecord:
         """The last thing that is written."""
         self._row = replace(
             self._row,
-            ended_at=self._now_at(),
+            ended_at=self.now_at(),
             status=outcome.status,
             reason=outcome.reason,
             disposition=outcome.disposition,
@@ -139,7 +148,7 @@ class CallRecord:
         )
         self._sink_row()
 
-    def _now_at(self) -> float:
+    def now_at(self) -> float:
         """By the call's own clock: the host's may be set in the middle of it."""
         return self._row.started_at + time.monotonic() - self._began_s
 
@@ -158,6 +167,7 @@ class CallRecords:
         self._owner = f"{options.owner}/{own_identity()}"
         self._on_problem = on_problem or (lambda _: None)
         self._rows: queue.Queue[Row | None] = queue.Queue(options.max_queued_rows)
+        self._calls: WeakValueDictionary[str, CallRecord] = WeakValueDictionary()
         self._wake = threading.Event()  # set: the end has come, stop pausing
         self._keys: CallerKey | None = None
         self._database: RecordsStore | None = None
@@ -172,7 +182,15 @@ class CallRecords:
         plain = self._options.numbers == "plain"
         shown = row.caller if plain else mask_number(row.caller)
         row = replace(row, caller=shown, caller_key=key, owner=self._owner)
-        return CallRecord(row, self.put)
+        record = CallRecord(row, self.put)
+        self._calls[row.call_id] = record
+        return record
+
+    def confirmed(self, call_id: str, result: Result, detail: str) -> None:
+        """What became of something a call asked for; long after its end as well."""
+        record = self._calls.get(call_id)
+        at = record.now_at() if record is not None else time.time()
+        self.put(Confirmation(call_id, at, result, detail))
 
     def put(self, row: Row) -> None:
         """Hand a row to the writer; from any thread, never waits."""

@@ -19,7 +19,7 @@ from agi_handlers.dialplan_variables import BotStatus
 from agi_handlers.languages.known import primary_tag
 from agi_handlers.live_calls import LiveCalls
 from agi_handlers.recording import RecordingStore
-from agi_handlers.records.rows import CallRow
+from agi_handlers.records.rows import CallRow, Result
 from agi_handlers.turn_traces import TurnTraces
 from agi_handlers.vicidial.service import Vicidial
 from config import Settings
@@ -102,6 +102,11 @@ class Phone:
         if self.traces is not None:
             record.sink = self.traces.follow(row, record.sink)
         return record
+
+    def confirmed(self, call_id: str, result: Result, detail: str) -> None:
+        """What became of something a call asked for, perhaps long ago."""
+        if self.records is not None:
+            self.records.confirmed(call_id, result, detail)
 
     def note_problem(self, problem: str) -> None:
         """Something that is no call's own went wrong; the health port shows it."""

@@ -206,6 +206,7 @@ async def _join_vicidial(
             _call_control_options(settings),
             settings.data_dir,
             drains=_drained_lines(settings, persona.campaigns),
+            confirm=phone.confirmed,
         )
     )
     phone.live.vicidial = partial(_vicidial_state, phone.vicidial)

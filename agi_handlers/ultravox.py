@@ -46,7 +46,7 @@ from agi_handlers.live_audio import LiveAudio
 from agi_handlers.live_calls import LiveCall
 from agi_handlers.phone import Phone
 from agi_handlers.recording import Recording
-from agi_handlers.records.rows import CallRow
+from agi_handlers.records.rows import CallRow, Result
 from agi_handlers.screened_call import attend, open_screen
 from agi_handlers.vicidial.call_control import VicidialCall
 from agi_handlers.vicidial.endings import for_dialplan
@@ -195,7 +195,13 @@ async def _take(
     else:
         outcome = for_dialplan(outcome)
     record.ended(outcome, error)
-    await report(agi, outcome)
+    is_told = await report(agi, outcome)
+    if line is None and outcome.status in ("transfer", "completed"):
+        where = f" to {outcome.transfer_to or 'people'}"
+        what = f"transfer{where}" if outcome.status == "transfer" else "hang up"
+        result: Result = "ok" if is_told else "failed"
+        how = "the dialplan was told" if is_told else "the dialplan could not be told"
+        phone.confirmed(record.call_id, result, f"{what}: {how}")
     CALLS.labels(outcome=outcome.status).inc()
     logger.info(
         "call_ended",
@@ -387,8 +393,8 @@ _STATUS = {
 }
 
 
-async def report(agi: AgiConnection, outcome: CallOutcome) -> None:
-    """Tell the dialplan how the call ended; `BOT_RESULT=done` comes last.
+async def report(agi: AgiConnection, outcome: CallOutcome) -> bool:
+    """Tell the dialplan how the call ended, `BOT_RESULT=done` last; True: it is told.
 
     A transfer without a target leaves it unset: the dialplan's own people take over,
     as they do after every failure.
@@ -404,10 +410,10 @@ async def report(agi: AgiConnection, outcome: CallOutcome) -> None:
         values.append((variables.BOT_TRANSFER_TO, outcome.transfer_to))
     if outcome.is_orderly and (outcome.status != "transfer" or outcome.transfer_to):
         values.append((variables.BOT_RESULT, variables.BOT_RESULT_DONE))
-    await _set(agi, values)
+    return await _set(agi, values)
 
 
-async def _set(agi: AgiConnection, values: list[tuple[str, str]]) -> None:
+async def _set(agi: AgiConnection, values: list[tuple[str, str]]) -> bool:
     try:
         for name, value in values:
             text = commands.dialplan_text(value)
@@ -416,3 +422,6 @@ async def _set(agi: AgiConnection, values: list[tuple[str, str]]) -> None:
         logger.info("dialplan_gone")
     except (ChannelGone, AgiTimeout, AgiCommandRefused) as exc:
         logger.warning("dialplan_not_told", extra=fields(error=str(exc)))
+    else:
+        return True
+    return False

@@ -164,9 +164,11 @@ class LocalSpeechService:
 
 
 def _version(about: EngineDescription) -> str:
-    """What runs the model, which kind of weights, their format and number."""
+    """What runs the model, which weights, their format and number."""
     parts = [about.engine]
     parts += [part for part in (about.weights_kind, about.dtype) if part != "none"]
     if about.num_parameters:
         parts.append(f"{about.num_parameters / 1e6:.1f} M")
+    if about.weights_version:
+        parts.append(about.weights_version)
     return ", ".join(parts)

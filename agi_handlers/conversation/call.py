@@ -444,10 +444,13 @@ class Call:
     async def _opt_out(self) -> None:
         record = self._parts.record_opt_out
         logger.info("opt_out", extra=fields(is_recorded_here=record is not None))
-        if record is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_OPT_OUT_TIMEOUT_S):
-                    await record()
+        if record is None:
+            detail = "the do-not-call list: there is no VICIdial"
+            self._parts.notes.happened(self._now_ms(), "confirmed", "failed", detail)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_OPT_OUT_TIMEOUT_S):
+                await record()
 
     def _reply(self, turn: int, user: UserTurn) -> AsyncIterator[ReplyEvent]:
         self.num_turns += 1
@@ -482,6 +485,12 @@ class Call:
                     found = await confirm(destination)
             if found is None:
                 logger.info("nobody_free", extra=fields(destination=destination))
+                self._parts.notes.happened(
+                    self._now_ms(),
+                    "confirmed",
+                    "failed",
+                    f"transfer to {destination}: nobody is free",
+                )
                 self._act(self._machine.on_transfer_refused(self._now_ms()))
             else:
                 target = found

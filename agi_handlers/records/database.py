@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from agi_handlers.errors import TelephonyError
-from agi_handlers.records.rows import CallRow, EventRow, Row, TurnRow
+from agi_handlers.records.rows import CallRow, Confirmation, EventRow, Row, TurnRow
 
 FILE_NAME: Final = "calls.sqlite"
 _BUSY_TIMEOUT_S: Final = 5.0  # longer than a forget or a checkpoint takes
@@ -195,6 +195,14 @@ _WRITE: Final = {
     CallRow: _statement(CallRow, "calls", "call_id"),
     TurnRow: _statement(TurnRow, "turns", "call_id", "turn"),
     EventRow: _statement(EventRow, "events"),
+    # of a call that was deleted meanwhile nothing is kept
+    Confirmation: """
+        INSERT INTO events (call_id, at_ms, kind, name, detail)
+        SELECT call_id, CAST(max(0, new.at - coalesce(answered_at, started_at)) * 1000
+            AS INTEGER), 'confirmed', new.result, new.detail
+        FROM calls JOIN (
+            SELECT ? AS id, ? AS at, ? AS result, ? AS detail) AS new ON call_id = id
+    """,
 }
 
 
@@ -293,7 +301,8 @@ class RecordsDatabase:
                       SELECT max(coalesce(ended_ms, played_ms, released_ms)) AS at_ms
                         FROM turns WHERE turns.call_id = calls.call_id
                       UNION ALL SELECT max(at_ms)
-                        FROM events WHERE events.call_id = calls.call_id)
+                        FROM events WHERE events.call_id = calls.call_id
+                          AND kind != 'confirmed')
                   ), 0) / 1000.0
                 WHERE call_id = ?
                 """,

@@ -24,7 +24,7 @@ EventKind: TypeAlias = Literal[
     "barge_in",
     "went_on",  # with what was held for a cough or a noise
     "action",  # the model asked for something
-    "confirmed",  # something asked for was done, or could not be: name ok or failed
+    "confirmed",  # what became of something asked for: name `Result`, detail what
     "key",
     "prompt",
     "recording",  # paused or resumed; detail why
@@ -32,6 +32,11 @@ EventKind: TypeAlias = Literal[
     "leg_closed",
     "wish",  # the caller's own words asked for something
     "operator",  # somebody at the console did something: name what, detail who
+]
+Result: TypeAlias = Literal[
+    "ok",
+    "later",  # on disk; told as soon as VICIdial takes it
+    "failed",
 ]
 Disclosure: TypeAlias = Literal[
     "",  # no call without one: the greeting never began
@@ -147,7 +152,21 @@ class EventRow:
     turn: int | None = None
 
 
-Row: TypeAlias = CallRow | TurnRow | EventRow
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What became of something that a call asked of the world: a `confirmed` event.
+
+    By the time of day, not the call's: VICIdial may take it days later, from another
+    process than the one that had the call.
+    """
+
+    call_id: str
+    at: float
+    result: Result
+    detail: str
+
+
+Row: TypeAlias = CallRow | TurnRow | EventRow | Confirmation
 Sink: TypeAlias = Callable[[Row], None]
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.sql import Executable
 
 from agi_handlers.records.database import RecordsTooNew
 from agi_handlers.records.errors import StoreUnavailable
-from agi_handlers.records.rows import EventRow, Row, TurnRow
+from agi_handlers.records.rows import Confirmation, EventRow, Row, TurnRow
 from agi_handlers.records.shared_tables import (
     SCHEMA_VERSION,
     TABLES,
@@ -108,6 +108,9 @@ class SharedDatabase:
         with _translated(), self._engine.begin() as connection:
             told = set()
             for row in rows:
+                if isinstance(row, Confirmation):
+                    _confirm(connection, row)
+                    continue
                 table = TABLES[type(row)]
                 values = asdict(row)
                 if isinstance(row, EventRow):
@@ -191,6 +194,16 @@ def _upsert(
             return made.on_duplicate_key_update(inserted)
 
 
+def _confirm(connection: Connection, row: Confirmation) -> None:
+    """An event of the call; of one that was deleted meanwhile nothing is kept."""
+    began = func.coalesce(calls.c.answered_at, calls.c.started_at)
+    began_at = connection.scalar(select(began).where(calls.c.call_id == row.call_id))
+    if began_at is not None:
+        at_ms = int(max(0.0, row.at - began_at) * 1000)
+        event = EventRow(row.call_id, at_ms, "confirmed", row.result, row.detail)
+        connection.execute(insert(events), asdict(event))
+
+
 def _index_words(connection: Connection, call_id: str) -> None:
     said = select(turns.c.said_text, turns.c.reply_text).where(
         (turns.c.call_id == call_id) & (turns.c.source == "reply")
@@ -211,7 +224,11 @@ def _interrupt(connection: Connection, call: dict[str, Any]) -> None:
                 func.max(turns.c.released_ms),
             ).where(of_turns)
         ).one(),
-        connection.scalar(select(func.max(events.c.at_ms)).where(of_events)),
+        connection.scalar(
+            select(func.max(events.c.at_ms)).where(
+                of_events & (events.c.kind != "confirmed")
+            )
+        ),
     ]
     last_ms = max((moment for moment in moments if moment is not None), default=0)
     began_at = call["answered_at"] or call["started_at"]

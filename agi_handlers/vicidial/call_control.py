@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
@@ -27,6 +27,7 @@ from agi_handlers.errors import (
     ChannelGone,
     VicidialUnavailable,
 )
+from agi_handlers.records.rows import Result
 from agi_handlers.vicidial.api_text import phone_digits
 from agi_handlers.vicidial.call_facts import CallControlOptions, CallFacts
 from agi_handlers.vicidial.call_ids import VicidialCallId
@@ -83,6 +84,7 @@ class VicidialCall:
         facts: CallFacts,
         chain: str,
         clock: Callable[[], ServerClock | None],
+        confirm: Callable[[Result, str], None],
     ) -> None:
         self._client = client
         self._outbox = outbox
@@ -90,6 +92,7 @@ class VicidialCall:
         self._campaign = Campaign()
         self._chain = chain
         self._clock = clock
+        self._confirm = confirm
         self._has_ended = False
         self._learning: asyncio.Task[None] | None = None
         self.facts = facts
@@ -144,6 +147,7 @@ class VicidialCall:
         numbers = [of_lead] if of_lead else self._own_numbers()
         if not numbers:
             logger.error("opt_out_without_a_number")
+            self._confirm("failed", "the do-not-call list: no number is known")
         for number in numbers:
             for duty in self._opt_outs(number):
                 await self._outbox.tell_now(self._chain, duty)
@@ -183,10 +187,11 @@ class VicidialCall:
             await self._report_three_way(outcome, identity)
             return for_dialplan(outcome)
         ending = ending_of(outcome, self._campaign, has_hung_up=agi.hung_up)
-        callback = self.callback.schedule(outcome, identity.lead_id)
+        callback = self._schedule(outcome, identity.lead_id)
         controlled: Controlled = "not_done"
         if isinstance(ending, HangUp | TransferTo):
             controlled = await self._control(ending, identity, callback)
+            self._confirm(*_confirmation(ending, controlled))
         elif callback is not None:
             await self._outbox.put(self._chain, callback)
         await self._put_afterwards(outcome, ending, callback)
@@ -208,6 +213,15 @@ class VicidialCall:
                 return await self._see_it_move(controlled, told, agi)
             case LeaveToDialplan():
                 return for_dialplan(outcome)
+
+    def _schedule(
+        self, outcome: CallOutcome, lead_id: int | None
+    ) -> ScheduleCallback | None:
+        callback = self.callback.schedule(outcome, lead_id)
+        if callback is None and outcome.callback and not outcome.is_opt_out:
+            why = "cannot be put into VICIdial; a note says so"
+            self._confirm("failed", f"a callback {outcome.callback}: {why}")
+        return callback
 
     async def _control(
         self,
@@ -343,7 +357,7 @@ class VicidialCall:
         """
         rules, facts = self._campaign.vicidial, self.facts
         lead_id = facts.lead.lead_id
-        callback = self.callback.schedule(outcome, lead_id or 0)
+        callback = self._schedule(outcome, lead_id or 0)
         comment = comment_of(outcome, is_callback_scheduled=callback is not None)
         if lead_id is not None:
             duties: list[Duty] = [callback] if callback is not None else []
@@ -411,6 +425,30 @@ class VicidialCall:
                 return for_dialplan(outcome)
             except TimeoutError:
                 logger.error("vicidial_did_not_transfer")
+                self._confirm(
+                    "failed", "the channel did not move; the dialplan goes on"
+                )
         if controlled == "bad_target":
             return replace(outcome, transfer_to="")
         return without_control(outcome)
+
+
+_WHY_NOT: Mapping[Controlled, str] = {
+    "gone": "VICIdial has no such call any more",
+    "bad_target": "nobody, or no such destination, is there",
+    "not_done": "VICIdial was not reached, or refused",
+    "unknown": "VICIdial has not answered",
+}
+
+
+def _confirmation(
+    ending: HangUp | TransferTo, controlled: Controlled
+) -> tuple[Result, str]:
+    """For the call's record; what was not done the outbox or the dialplan does."""
+    what = "hang up"
+    if isinstance(ending, TransferTo):
+        what = f"transfer to {ending.target.kind} {ending.target.name}"
+    what = f"{what}, status {ending.status}"
+    if controlled == "done":
+        return "ok", f"{what}: taken by VICIdial"
+    return "failed", f"{what}: {_WHY_NOT[controlled]}"

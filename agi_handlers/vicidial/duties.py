@@ -143,6 +143,28 @@ def from_text(kind: str, body: str) -> Duty:
         raise DutyUnreadable(f"{kind}: {exc}") from exc
 
 
+def description_of(duty: Duty) -> str:
+    """For people, in a call's record; shows no number."""
+    match duty:
+        case OptOut(_, campaign_id):
+            whose = f"campaign {campaign_id}'s" if campaign_id else "the system's"
+            return f"the number on {whose} do-not-call list"
+        case ScheduleCallback(_, _, at, _):
+            return f"a callback at {at}"
+        case ReportEnding(status=status):
+            return f"status {status}"
+        case HoldForCallback(at=at):
+            return f"{CALLBACK_HOLD} until the callback at {at}"
+        case AddComment():
+            return "a comment on the lead"
+        case UpdateLead(_, values, custom):
+            return f"the lead's {', '.join([*values, *custom])}"
+        case AddLead(list_id=list_id):
+            return f"a new lead in list {list_id}"
+        case _:
+            assert_never(duty)
+
+
 async def tell(client: VicidialClient, duty: Duty, *, is_late: bool) -> None:
     """Carry out a duty.
 

@@ -25,7 +25,14 @@ from typing import Self, TypeAlias, TypeVar
 
 from agi_handlers.errors import VicidialError, VicidialUnavailable
 from agi_handlers.file_lock import FileLock
-from agi_handlers.vicidial.duties import Duty, DutyUnreadable, from_text, to_text
+from agi_handlers.records.rows import Result
+from agi_handlers.vicidial.duties import (
+    Duty,
+    DutyUnreadable,
+    description_of,
+    from_text,
+    to_text,
+)
 from agi_handlers.vicidial.outbox_file import OutboxFile, OutboxUnusable, Waiting
 from agi_handlers.vicidial.responses import LoginRefused
 from telemetry import ERRORS, fields
@@ -34,8 +41,14 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _OTHER_TELLS_S = 1.0  # how often a process looks whether it is its turn
+Confirm: TypeAlias = Callable[[str, Result, str], None]
+"""Hears what became of a chain's duty: chain, result, what it was and why."""
 Tell: TypeAlias = Callable[[Duty, bool], Awaitable[None]]
 """Carries a duty out; the flag says that it comes late."""
+
+
+def not_kept(chain: str, result: Result, detail: str) -> None:
+    """Where no records are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +70,14 @@ class Outbox:
     """Stores and tells duties; use as an async context, with `run` beside it."""
 
     def __init__(
-        self, path: Path, tell: Tell, options: OutboxOptions | None = None
+        self,
+        path: Path,
+        tell: Tell,
+        options: OutboxOptions | None = None,
+        confirm: Confirm = not_kept,
     ) -> None:
         self._tell = tell
+        self._confirm = confirm
         self._options = options or OutboxOptions()
         self._file = OutboxFile(path)
         # one thread: SQLite's fsync must not stop the audio of every call
@@ -126,11 +144,12 @@ class Outbox:
         try:
             await self._tell(duty, False)
         except LoginRefused:
-            return await self._keep(number, duty, "login refused")
+            return await self._keep(chain, number, duty, "login refused")
         except VicidialUnavailable as exc:
-            return await self._keep(number, duty, str(exc))
+            return await self._keep(chain, number, duty, str(exc))
         except VicidialError as exc:
             self._say_refused(type(duty).__name__, str(exc))
+            self._confirm(chain, "failed", f"{description_of(duty)}: {exc}")
             if number is not None:
                 await self._quietly(self._file.give_up, number, str(exc))
             return False
@@ -138,6 +157,7 @@ class Outbox:
             # out of time; the worker tells it
             await asyncio.shield(self.release(number))
             raise
+        self._confirm(chain, "ok", description_of(duty))
         await self.remove(number)
         return True
 
@@ -190,6 +210,7 @@ class Outbox:
             duty = from_text(waiting.kind, waiting.body)
         except DutyUnreadable as exc:
             self._say_refused(waiting.kind, str(exc))
+            self._confirm(waiting.chain, "failed", str(exc))
             await self._quietly(self._file.give_up, waiting.number, str(exc))
             return True
         is_late = age_s > options.late_after_s or waiting.created_s < self._started_s
@@ -211,18 +232,25 @@ class Outbox:
                 "duty_postponed",
                 extra=fields(duty=waiting.kind, seconds=round(delay_s), error=str(exc)),
             )
+            if not waiting.attempts:
+                self._confirm(waiting.chain, "later", f"{description_of(duty)}: {exc}")
             return False
         except VicidialError as exc:
             self._say_refused(waiting.kind, str(exc))
+            self._confirm(waiting.chain, "failed", f"{description_of(duty)}: {exc}")
             await self._quietly(self._file.give_up, waiting.number, str(exc))
             return True
         if waiting.attempts or is_late:
             logger.info("duty_told_late", extra=fields(duty=waiting.kind))
+        self._confirm(waiting.chain, "ok", description_of(duty))
         await self._quietly(self._file.remove, waiting.number)
         return True
 
-    async def _keep(self, number: int | None, duty: Duty, problem: str) -> bool:
-        kind = type(duty).__name__
+    async def _keep(
+        self, chain: str, number: int | None, duty: Duty, problem: str
+    ) -> bool:
+        kind, what = type(duty).__name__, f"{description_of(duty)}: {problem}"
+        self._confirm(chain, "failed" if number is None else "later", what)
         if number is None:
             ERRORS.labels(kind="vicidial_duty_lost").inc()
             logger.error("duty_lost", extra=fields(duty=kind, error=problem))

@@ -43,6 +43,7 @@ class Waiting:
     """A stored duty that is due."""
 
     number: int
+    chain: str
     kind: str
     body: str
     created_s: float
@@ -139,8 +140,8 @@ class OutboxFile:
 
         def select(db: sqlite3.Connection) -> list[Waiting]:
             rows = db.execute(
-                "SELECT number, kind, body, created_s, attempts FROM duties AS d "
-                "WHERE given_up = 0 AND (due_s <= ? OR due_s > ?) "
+                "SELECT number, chain, kind, body, created_s, attempts "
+                "FROM duties AS d WHERE given_up = 0 AND (due_s <= ? OR due_s > ?) "
                 "AND number = (SELECT min(number) "
                 "FROM duties WHERE chain = d.chain AND given_up = 0) "
                 "ORDER BY number LIMIT ?",

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,7 +19,7 @@ from agi_handlers.vicidial.client import Api, VicidialClient, VicidialOptions
 from agi_handlers.vicidial.duties import Duty, tell
 from agi_handlers.vicidial.lines import Lines
 from agi_handlers.vicidial.look_ups import ApiVersion
-from agi_handlers.vicidial.outbox import Outbox, OutboxOptions
+from agi_handlers.vicidial.outbox import Confirm, Outbox, OutboxOptions, not_kept
 from agi_handlers.vicidial.server_clock import ServerClock, read_clock
 from telemetry import call_context, fields
 
@@ -40,8 +41,10 @@ class Vicidial:
         outbox: Outbox,
         options: CallControlOptions,
         lines: Lines,
+        confirm: Confirm,
     ) -> None:
         self._client = client
+        self._confirm = confirm
         self._outbox = outbox
         self._options = options
         self._lines = lines
@@ -74,6 +77,7 @@ class Vicidial:
             facts,
             call_id,
             lambda: self._clock,
+            partial(self._confirm, call_id),
         )
         self._claim(call, request.uniqueid)
         identity = facts.identity
@@ -204,19 +208,22 @@ async def open_vicidial(
     outbox_options: OutboxOptions | None = None,
     *,
     drains: Iterable[str] = (),
+    confirm: Confirm = not_kept,
 ) -> AsyncIterator[Vicidial]:
     """VICIdial for the block; `Vicidial.run` has to run beside it.
 
     drains: remote agents (User ID Start) to make INACTIVE when the service stops.
+    confirm: hears what became of what a call asked for; the chain is its `call_id`.
     """
     async with VicidialClient(options) as client:
 
         async def tell_duty(duty: Duty, is_late: bool) -> None:
             await tell(client, duty, is_late=is_late)
 
-        async with Outbox(data_dir / OUTBOX_FILE, tell_duty, outbox_options) as outbox:
+        path = data_dir / OUTBOX_FILE
+        async with Outbox(path, tell_duty, outbox_options, confirm) as outbox:
             lines = Lines(client, data_dir, drains)
-            yield Vicidial(client, outbox, control, lines)
+            yield Vicidial(client, outbox, control, lines, confirm)
 
 
 def _names(versions: Mapping[Api, ApiVersion]) -> dict[Api, tuple[str, str]]:

@@ -166,6 +166,7 @@ class Engine:
             context_tokens=self._context_tokens,
             turn_end=self._options.turn_end or self._checkpoint.config.turn_end,
             decoding=f"{self._runner.decoding}, attention {self._runner.attention}",
+            weights_version=self._checkpoint.weights_version,
         )
 
     @property

@@ -35,6 +35,7 @@ class EngineDescription:
     context_tokens: int
     decoding: str = ""  # which of the fast paths its steps take
     turn_end: TurnEndBounds | None = None  # None: not calibrated
+    weights_version: str = ""  # tells them from others of the same name
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ piper-tts is an optional package; without it only this module's use fails.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.metadata
 import json
@@ -22,6 +23,7 @@ from model.tts.errors import SynthesizerUnavailable, VoiceUnknown
 from model.tts.voice import Voice
 from model.tts.worker_loop import EmitWave
 
+_DIGEST_BYTES = 4
 _NORMAL_WPM = Voice().speed_wpm
 """The speed at which a voice speaks as it was trained."""
 
@@ -136,7 +138,24 @@ def open_piper(files: tuple[Path, ...], num_threads: int) -> PiperVoices:
         raise SynthesizerUnavailable(
             "piper voices need the package piper-tts: pip install piper-tts"
         ) from exc
+    version = f"{version} {_digest(files)}"
     return PiperVoices(files, lambda path: OnnxModel(path, num_threads), version)
+
+
+def _digest(files: tuple[Path, ...]) -> str:
+    """Tells these voice files from others of the same names.
+
+    Raises:
+        SynthesizerUnavailable: one cannot be read.
+    """
+    whole = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    try:
+        for file in files:
+            with file.open("rb") as opened:
+                whole.update(hashlib.file_digest(opened, "blake2b").digest())
+    except OSError as exc:
+        raise SynthesizerUnavailable(f"{file} cannot be read: {exc}") from exc
+    return whole.hexdigest()
 
 
 def _piper(module: str) -> Any:

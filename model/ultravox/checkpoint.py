@@ -40,9 +40,10 @@ from model.ultravox.repository import (
     weight_files,
 )
 from model.ultravox.weights import PartName, TensorSource, load_weights, parts_in
+from model.ultravox.weights_digest import weights_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -89,6 +90,8 @@ class Checkpoint:
     stop_ids: frozenset[int]
     device: torch.device
     dtype: torch.dtype
+    weights_version: str = ""
+    """Tells these weights from others of the same name."""
     num_parameters: int = field(init=False)  # tied ones once
     weights_bytes: int = field(init=False)
 
@@ -187,18 +190,30 @@ def load_checkpoint(name: str, options: LoadOptions | None = None) -> Checkpoint
         stop_ids=_stop_ids(chat, network, (repository, text_repository)),
         device=device,
         dtype=dtype,
+        weights_version=_weights_version(sources),
     )
     logger.info(
         "model_loaded",
         extra={
             "model": name,
             "weights_kind": checkpoint.weights_kind,
+            "weights_version": checkpoint.weights_version,
             "num_parameters": checkpoint.num_parameters,
             "device": str(device),
             "dtype": str(dtype).removeprefix("torch."),
         },
     )
     return checkpoint
+
+
+def _weights_version(sources: Iterable[TensorSource]) -> str:
+    files = [file for source in sources for file in source.files]
+    try:
+        return weights_version(files)
+    except (OSError, ValueError) as exc:
+        raise ModelLoadError(
+            f"cannot read the weights again: {exc}", subject=str(files[0])
+        ) from exc
 
 
 def choose_device(wanted: str) -> torch.device:

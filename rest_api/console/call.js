@@ -6,7 +6,9 @@ import { card, facts, h, length, milliseconds, moment, outcome, wide } from "./d
 import { recording } from "./recording.js";
 import { waterfall } from "./charts.js";
 
+const RESULTS = { ok: "done", later: "kept, told as soon as VICIdial takes it", failed: "not done" };
 const EVENTS = {
+  answered_by: (event) => `answered by: ${event.name.replaceAll("_", " ")}${event.detail ? ` (${event.detail.replaceAll("_", " ")})` : ""}`,
   barge_in: () => "the caller interrupted",
   went_on: () => "the bot stopped for a noise and went on",
   wish: (event) => `the caller's words were taken for a wish: ${event.name.replaceAll("_", " ")}`,
@@ -14,7 +16,7 @@ const EVENTS = {
   key: (event) => (event.count > 1 ? `${event.count} keys were pressed` : "a key was pressed"),
   prompt: (event) => `recorded prompt: ${event.name.replaceAll("_", " ")}`,
   error: (event) => `fault ${event.name}: ${event.detail}`,
-  confirmed: (event) => `${event.name === "ok" ? "done" : "not done"}: ${event.detail}`,
+  confirmed: (event) => `${RESULTS[event.name] ?? event.name}: ${event.detail}`,
   recording: (event) => `recording ${event.name} (${event.detail})`,
   operator: (event) => `operator ${event.detail.split(":")[0]}: ${event.name.replaceAll("_", " ")}${event.detail.includes(":") ? `, “${event.detail.split(":").slice(1).join(":").trim()}”` : ""}`,
   leg_closed: (event) => `line closed: ${event.name.replaceAll("_", " ")}${event.detail ? ` (${event.detail})` : ""}`,

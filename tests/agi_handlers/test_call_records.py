@@ -67,6 +67,26 @@ def test_a_whole_call_is_found_in_the_file(data_dir: Path) -> None:
     assert [event["kind"] for event in stored(data_dir, "events")] == ["barge_in"]
 
 
+def test_what_became_of_an_action_is_told_in_the_call_and_days_after(
+    data_dir: Path,
+) -> None:
+    with records(data_dir, days=0) as keeper:
+        call = keeper.open_call(ROW)
+        call.answered("audiosocket")
+        keeper.confirmed("c-1", "later", "status DNC: down")
+        call.ended(CallOutcome("completed", "opt_out", is_opt_out=True))
+    with records(data_dir, days=0) as keeper:  # another process, long after
+        keeper.confirmed("c-1", "ok", "status DNC")
+        keeper.confirmed("forgotten", "ok", "nobody's")
+    first, second = stored(data_dir, "events")
+    assert (first["kind"], first["name"], first["detail"]) == (
+        *("confirmed", "later", "status DNC: down"),
+    )
+    assert 0 <= first["at_ms"] < 60_000
+    assert (second["name"], second["call_id"]) == ("ok", "c-1")
+    assert second["at_ms"] > 86_400_000  # by the time of day, after its start in 2023
+
+
 def test_number_is_masked_and_still_identifies_the_caller(data_dir: Path) -> None:
     with records(data_dir) as keeper:
         keeper.open_call(ROW)

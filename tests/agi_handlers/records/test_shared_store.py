@@ -27,7 +27,7 @@ from agi_handlers.records.archive import (
 )
 from agi_handlers.records.database import RecordsTooNew
 from agi_handlers.records.errors import StoreUnavailable
-from agi_handlers.records.rows import CallRow, EventRow, TurnRow
+from agi_handlers.records.rows import CallRow, Confirmation, EventRow, TurnRow
 from agi_handlers.records.store import StoreOptions, open_archive, open_store
 from tests.agi_handlers.records.stored_calls import ROWS, T0
 from tools import export_calls, forget
@@ -171,6 +171,8 @@ def test_hosts_close_only_their_own_calls(options: StoreOptions) -> None:
         store.write([ours, replace(ours, call_id="theirs", owner="b:4573")])
         said = TurnRow("ours", 1, "reply", said_text="tulips", released_ms=2500)
         store.write([said, EventRow("ours", 1000, "barge_in")])
+        store.write([Confirmation("ours", T0 + 86_400, "ok", "status PU")])
+        store.write([Confirmation("forgotten", T0, "ok", "")])
         assert store.close_open_calls("a:4573") == 1
     finally:
         store.close()
@@ -180,6 +182,12 @@ def test_hosts_close_only_their_own_calls(options: StoreOptions) -> None:
         *("interrupted", 1, 1),
     )
     assert call["ended_at"] == T0 + 2.5
+    told = call["events"][-1]
+    assert (told["at_ms"], told["kind"], told["name"]) == (
+        86_400_000,
+        "confirmed",
+        "ok",
+    )
     assert found(options, text="tulips") == ["ours"]
     assert found(options, status="running") == ["theirs"]
 

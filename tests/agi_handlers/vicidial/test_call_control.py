@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -57,6 +57,8 @@ class Stage:
     call: VicidialCall
     agi: AgiConnection
     asterisk: FakeAsterisk
+    confirmed: list[tuple[str, str]] = field(default_factory=list)
+    """What the call's record is told: result, what it was of."""
 
     async def end(self, outcome: CallOutcome) -> CallOutcome:
         return await self.call.end(outcome, self.agi)
@@ -84,17 +86,24 @@ async def on_stage(
     def follow(call_id: str, where: str = "") -> None:
         tasks.append(asyncio.ensure_future(asterisk.hang_up()))
 
+    def confirm(call_id: str, result: str, detail: str) -> None:
+        assert call_id == "c-1"
+        confirmed.append((result, detail))
+
     tasks: list[asyncio.Future[None]] = []
+    confirmed: list[tuple[str, str]] = []
     fake.db.on_hang_up = follow
     fake.db.on_redirect = follow
     try:
-        async with open_vicidial(api, options, data_dir, QUICK) as vicidial:
+        async with open_vicidial(
+            api, options, data_dir, QUICK, confirm=confirm
+        ) as vicidial:
             await vicidial.probe()
             running = asyncio.create_task(vicidial.run())
             try:
                 async with vicidial.open_call(agi.request, "c-1") as call:
                     await call.follow(campaign)
-                    yield Stage(vicidial, call, agi, asterisk)
+                    yield Stage(vicidial, call, agi, asterisk, confirmed)
             finally:
                 running.cancel()
                 with suppress(asyncio.CancelledError):
@@ -107,6 +116,12 @@ async def on_stage(
 
 async def told(fake: FakeVicidial, function: str, times: int = 1) -> dict[str, str]:
     return await fake.asked(function, times)
+
+
+async def until_confirmed(stage: Stage, result: str) -> None:
+    async with asyncio.timeout(5):
+        while stage.confirmed[-1][0] != result:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.01)
 
 
 # --- who is calling -------------------------------------------------------------------
@@ -233,6 +248,8 @@ async def test_transfer_keeps_the_line_until_the_channel_is_taken(
         outcome = await stage.end(CallOutcome("transfer", transfer_to="SALESLINE"))
         assert stage.agi.hung_up
         assert stage.asterisk.commands == []
+        what = "transfer to in_group SALESLINE, status XFER: taken by VICIdial"
+        assert stage.confirmed == [("ok", what)]
     form = fake.forms("ra_call_control")[0]
     assert (form["stage"], form["ingroup_choices"]) == ("INGROUPTRANSFER", "SALESLINE")
     assert outcome.transfer_to == "SALESLINE"
@@ -246,6 +263,7 @@ async def test_transfer_that_never_comes_is_the_dialplans(
     async with on_stage(fake, data_dir) as stage:
         outcome = await stage.end(CallOutcome("transfer", transfer_to="SALESLINE"))
         assert not stage.agi.hung_up
+        assert [result for result, _ in stage.confirmed] == ["ok", "failed"]
     assert outcome.transfer_to == "SALESLINE"
 
 
@@ -431,9 +449,13 @@ async def test_opt_out_survives_a_vicidial_that_is_down(
         fake.fault = "500"
         await stage.call.opt_out()
         assert fake.db.dnc == set()
+        (result, what), *_ = stage.confirmed
+        assert result == "later"
+        assert what.startswith("the number on the system's do-not-call list: ")
         fake.fault = ""
         while not fake.db.dnc:
             await told(fake, "add_dnc_phone", len(fake.forms("add_dnc_phone")) + 1)
+        await until_confirmed(stage, "ok")
     assert fake.db.dnc == {("7275551212", "SYSTEM_INTERNAL")}
 
 
@@ -476,6 +498,7 @@ async def test_callback_nobody_understands_is_a_comment(
     fake.db.give_call(V, 1001)
     async with on_stage(fake, data_dir) as stage:
         await stage.end(CallOutcome("completed", callback="when the cows come home"))
+        assert stage.confirmed[0][0] == "failed"
         await told(fake, "update_lead")
     assert "cows come home" in fake.db.leads["1001"]["comments"]
     assert fake.db.leads["1001"]["status"] == "CALLBK"
