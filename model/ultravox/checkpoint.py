@@ -27,7 +27,12 @@ from model.ultravox.config import (
     WeightsKind,
     read_json,
 )
-from model.ultravox.lengths import HOP_SAMPLES, RATE_HZ, piece_lengths
+from model.ultravox.lengths import (
+    HOP_SAMPLES,
+    RATE_HZ,
+    bucket_frames,
+    piece_lengths,
+)
 from model.ultravox.mel import LogMel
 from model.ultravox.network import UltravoxModel
 from model.ultravox.quantize import Quantization, quantize
@@ -118,7 +123,7 @@ class Checkpoint:
             pieces += torch.split(row[:, :num_frames], lengths, dim=1)
             continues += [index > 0 for index in range(len(lengths))]
             per_clip.append(len(lengths))
-        width = max(piece.shape[1] for piece in pieces)
+        width = self._piece_width(max(piece.shape[1] for piece in pieces))
         batch = torch.stack([F.pad(p, (0, width - p.shape[1])) for p in pieces])
         vectors = self.network.encode(
             batch.to(self.dtype),
@@ -130,6 +135,10 @@ class Checkpoint:
             clips.append(torch.cat(vectors[:count]))
             vectors = vectors[count:]
         return clips
+
+    def _piece_width(self, num_mel_frames: int) -> int:
+        assert self.config.audio is not None, "text models are refused clips"
+        return min(bucket_frames(num_mel_frames), self.config.audio.max_mel_frames)
 
     @property
     def weights_kind(self) -> WeightsKind:

@@ -28,6 +28,17 @@ def piece_lengths(num_mel_frames: int, limit: int = MAX_PIECE_FRAMES) -> list[in
     return [limit] * whole + [rest] * (rest > 0)
 
 
+def bucket_frames(num_mel_frames: int) -> int:
+    """The width of the tensors that hold so many mel frames, at most an eighth more.
+
+    Eight widths an octave: speech up to 30 s comes in 44 shapes and not in 3000, so a
+    library that prepares a kernel or a plan for every new shape is soon done with it.
+    """
+    octave = max(128, 1 << max(1, num_mel_frames - 1).bit_length() - 1)
+    step = octave // 8
+    return -(-num_mel_frames // step) * step
+
+
 def num_audio_tokens(num_mel_frames: int, stack_factor: int = 8) -> int:
     """Tokens of one piece (at most 30 s): one per 160 ms or part of it."""
     return -(-num_mel_frames // (FRAMES_PER_ENCODER_STATE * stack_factor))

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
-from model.ultravox.lengths import HOP_SAMPLES, RATE_HZ, count_mel_frames
+from model.ultravox.lengths import HOP_SAMPLES, RATE_HZ, bucket_frames, count_mel_frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,8 @@ class LogMel(nn.Module):
         """
         device = self.window.device
         counts = [count_mel_frames(len(wave)) for wave in waves]
-        width = max(counts) * HOP_SAMPLES + 2 * _EDGE_SAMPLES
+        padded_frames = bucket_frames(max(counts))
+        width = padded_frames * HOP_SAMPLES + 2 * _EDGE_SAMPLES
         rows = torch.stack(
             [
                 F.pad(edged, (0, width - len(edged)))
@@ -82,11 +83,12 @@ class LogMel(nn.Module):
         log_mel = (self.filters @ power).clamp(min=1e-10).log10()  # (A, M, F)
 
         num_mel_frames = torch.tensor(counts, device=device)
-        in_clip = torch.arange(max(counts), device=device) < num_mel_frames[:, None]
+        in_clip = torch.arange(padded_frames, device=device) < num_mel_frames[:, None]
         in_clip = in_clip[:, None, :]
         loudest = log_mel.masked_fill(~in_clip, -torch.inf).amax((1, 2), keepdim=True)
         log_mel = torch.maximum(log_mel, loudest - 8.0)  # 80 dB below the loudest
-        return ((log_mel + 4.0) / 4.0) * in_clip, num_mel_frames
+        scaled = ((log_mel + 4.0) / 4.0) * in_clip
+        return scaled[:, :, : max(counts)], num_mel_frames
 
 
 def _reflect_edges(wave: Tensor, num_mel_frames: int) -> Tensor:

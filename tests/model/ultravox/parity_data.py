@@ -55,6 +55,46 @@ def write_whole(folder: Path, source: Path = V0_4) -> Path:
     return folder
 
 
+def write_transformer_projector(folder: Path) -> dict[str, torch.Tensor]:
+    """v0.7: encoder and a projector of transformer layers, under the names that vLLM's
+    loader expects; returns the projector's tensors."""
+    tensors = load_file(V0_5 / "model.safetensors")
+    config = json.loads((V0_5 / "config.json").read_text())
+    audio, width = config["audio_config"], config["text_config"]["hidden_size"]
+    d_model, ffn = audio["d_model"], audio["encoder_ffn_dim"]
+    stacked = 8 * d_model
+    shapes: dict[str, tuple[int, ...]] = {
+        "ln_pre.weight": (stacked,),
+        "linear_in.weight": (d_model, stacked),
+        "linear_in.bias": (d_model,),
+        "embed_positions.weight": (audio["max_source_positions"], d_model),
+        "ln_post.weight": (d_model,),
+        "linear_out.weight": (width, d_model),
+        "linear_out.bias": (width,),
+    }
+    for layer in ("layers.0.", "layers.1."):
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            shapes[f"{layer}self_attn.{name}.weight"] = (d_model, d_model)
+            if name != "k_proj":
+                shapes[f"{layer}self_attn.{name}.bias"] = (d_model,)
+        for norm in ("self_attn_layer_norm", "final_layer_norm"):
+            shapes[f"{layer}{norm}.weight"] = shapes[f"{layer}{norm}.bias"] = (d_model,)
+        for name, rows, columns in (("fc1", ffn, d_model), ("fc2", d_model, ffn)):
+            shapes[f"{layer}{name}.weight"] = (rows, columns)
+            shapes[f"{layer}{name}.bias"] = (rows,)
+    generator = torch.Generator().manual_seed(7)
+    projector = {
+        name: 0.3 * torch.randn(shape, generator=generator)
+        for name, shape in shapes.items()
+    }
+    kept = {k: t for k, t in tensors.items() if "multi_modal_projector" not in k}
+    kept |= {f"multi_modal_projector.{k}": t for k, t in projector.items()}
+    _write(folder, config | {"num_projector_layers": 2}, kept)
+    for name in _TOKENIZER:
+        shutil.copy(V0_5 / name, folder)
+    return projector
+
+
 def write_sharded(folder: Path) -> Path:
     """A whole model in two files with an index, as large ones are published."""
     write_whole(folder)

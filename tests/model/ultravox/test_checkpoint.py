@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
+from transformers import WhisperConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
 
 from model.errors import ModelLoadError
 from model.ultravox.checkpoint import (
@@ -18,12 +21,14 @@ from model.ultravox.checkpoint import (
     load_checkpoint,
 )
 from model.ultravox.repository import HubOptions
+from tests.model.engine.prompts import wave as sound
 from tests.model.ultravox.parity_data import (
     V0_4,
     V0_5,
     write_encoder_and_projector,
     write_projector_only,
     write_sharded,
+    write_transformer_projector,
     write_whole,
 )
 
@@ -58,6 +63,37 @@ def test_the_fixtures_weights_are_taken_as_they_are() -> None:
     loaded = _weights(V0_4)
     for name, tensor in load_file(V0_4 / "model.safetensors").items():
         assert torch.equal(loaded[name], tensor), name
+
+
+@torch.no_grad()
+def test_a_transformer_projector_computes_with_whispers_own_layers(
+    tmp_path: Path,
+) -> None:
+    tensors = write_transformer_projector(tmp_path / "v0_7")
+    checkpoint = load_checkpoint(str(tmp_path / "v0_7"), _CPU)
+    loaded = checkpoint.network.multi_modal_projector
+    assert loaded.state_dict().keys() == tensors.keys()
+    states = torch.randn(1, 80, 40, generator=torch.Generator().manual_seed(1))
+
+    x = states.reshape(1, 10, 320)
+    x = functional.rms_norm(x, (320,), tensors["ln_pre.weight"], eps=1e-6)
+    x = functional.linear(x, tensors["linear_in.weight"], tensors["linear_in.bias"])
+    x = x + tensors["embed_positions.weight"][:10]
+    config = WhisperConfig(d_model=40, encoder_attention_heads=2, encoder_ffn_dim=80)
+    for index in range(2):
+        layer = WhisperEncoderLayer(config).eval()
+        start = f"layers.{index}."
+        own = {
+            name.removeprefix(start): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(start)
+        }
+        layer.load_state_dict(own)
+        x = layer(x, None)
+    x = functional.rms_norm(x, (40,), tensors["ln_post.weight"], eps=1e-6)
+    x = functional.linear(x, tensors["linear_out.weight"], tensors["linear_out.bias"])
+    projected = loaded(states, torch.tensor([10]))
+    torch.testing.assert_close(projected, x, atol=1e-5, rtol=1e-5)
 
 
 def test_tied_embeddings_stay_one_tensor() -> None:
@@ -270,3 +306,19 @@ def test_a_model_too_large_for_the_machine_is_refused_before_it_is_fetched(
 
 def test_secrets_are_not_shown() -> None:
     assert "hf_secret" not in repr(LoadOptions(hub=HubOptions(token="hf_secret")))
+
+
+def test_audio_is_encoded_in_few_shapes_and_as_if_in_its_own() -> None:
+    torch.set_num_threads(1)  # small products: a second thread only waits
+    checkpoint = load_checkpoint(str(V0_4), _CPU)
+    widths: set[int] = set()
+    watch = checkpoint.network.audio_tower.register_forward_pre_hook(
+        lambda _, inputs: widths.add(inputs[0].shape[2])
+    )
+    waves = [torch.from_numpy(sound(n, n)) for n in range(16_000, 64_000, 3_777)]
+    encoded = [checkpoint.encode([wave])[0] for wave in waves]
+    watch.remove()
+    assert len(widths) < len(waves)
+    for wave, vectors in zip(waves, encoded, strict=True):
+        [exact] = checkpoint.network.encode(*checkpoint.log_mel([wave]))
+        torch.testing.assert_close(vectors, exact, atol=3e-6, rtol=1e-5)

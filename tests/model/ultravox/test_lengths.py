@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from model.ultravox.lengths import (
+    bucket_frames,
     count_mel_frames,
     num_audio_tokens,
     num_clip_tokens,
@@ -37,3 +38,10 @@ def test_counts_of_a_clip_are_the_references(
 
 def test_another_stack_factor_changes_the_tokens_of_a_piece() -> None:
     assert num_audio_tokens(100, stack_factor=4) == 13
+
+
+def test_a_phone_calls_lengths_come_in_few_widths() -> None:
+    widths = {n: bucket_frames(n) for n in range(1, 12_001)}
+    assert all(n <= width <= max(n * 1.125, n + 16) for n, width in widths.items())
+    assert len(set(widths.values())) < 64
+    assert all(bucket_frames(width) == width for width in widths.values())
