@@ -1,15 +1,18 @@
 """Several hosts in one store: what one writes all find, on PostgreSQL and others.
 
-PostgreSQL is started by the test in a folder of its own, where it is installed.
+PostgreSQL and MariaDB are started by the test in a folder of their own, where they are
+installed.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -52,14 +55,7 @@ def postgres() -> Iterator[str]:
 
 
 def _run_postgres(programs: Path, folder: Path) -> Iterator[str]:
-    user: dict[str, Any] = {}
-    if os.getuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        user = {"user": nobody.pw_uid, "group": nobody.pw_gid}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    user, port = _who_serves(folder), _free_port()
     data = folder / "data"
     quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, **user}
     initdb = (programs / "initdb", "-D", data, "-U", "bot", "-A", "trust", "--no-sync")
@@ -73,17 +69,93 @@ def _run_postgres(programs: Path, folder: Path) -> Iterator[str]:
         subprocess.run((*control, "-m", "immediate", "stop"), **quiet, cwd="/")
 
 
+@pytest.fixture(scope="module")
+def mariadb() -> Iterator[str]:
+    """The URL of an empty server on loopback."""
+    install, server = (shutil.which(n) for n in ("mariadb-install-db", "mariadbd"))
+    if install is None or server is None:
+        pytest.skip("MariaDB's server is not installed (Debian: mariadb-server)")
+    with tempfile.TemporaryDirectory() as folder:
+        yield from _run_mariadb(install, server, Path(folder))
+
+
+def _run_mariadb(install: str, server: str, folder: Path) -> Iterator[str]:
+    user, name = _who_serves(folder), pwd.getpwuid(folder.stat().st_uid).pw_name
+    own = ("--no-defaults", f"--datadir={folder}/data", f"--user={name}")
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "cwd": "/", **user}
+    subprocess.run((install, *own, "--auth-root-authentication-method=normal"),
+                   check=True, stderr=subprocess.DEVNULL, **quiet)  # fmt: skip
+    port, log = _free_port(), folder / "log"
+    address = (f"--port={port}", "--bind-address=127.0.0.1", "--skip-name-resolve")
+    where = (f"--socket={folder}/socket", f"--log-error={log}")
+    careless = ("--innodb-flush-log-at-trx-commit=0", "--skip-innodb-doublewrite")
+    running = subprocess.Popen((server, *own, *address, *where, *careless), **quiet)
+    try:
+        url = f"mysql+pymysql://root@127.0.0.1:{port}/calls?charset=utf8mb4"
+        _until_it_answers(url, running)
+        yield url
+    finally:
+        running.terminate()
+        running.wait(20)
+
+
+def _until_it_answers(url: str, running: subprocess.Popen[bytes]) -> None:
+    from sqlalchemy import text
+
+    from agi_handlers.records.shared_database import open_engine
+
+    without_database = url.replace("/calls?", "/?")
+    engine = open_engine(without_database, keeps=False)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with engine.begin() as connection:
+                connection.execute(text("CREATE DATABASE IF NOT EXISTS calls"))
+            return
+        except Exception:  # whatever the driver raises while nobody listens yet
+            if running.poll() is not None or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _who_serves(folder: Path) -> dict[str, Any]:
+    """Database servers refuse to run as root: the folder becomes nobody's."""
+    if os.getuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid}
+
+
 @pytest.fixture(
-    params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)],
+    scope="module",
+    params=[
+        "sqlite",
+        pytest.param("postgres", marks=pytest.mark.slow),
+        pytest.param("mariadb", marks=pytest.mark.slow),
+    ],
 )
-def options(request: pytest.FixtureRequest, data_dir: Path) -> StoreOptions:
+def server(request: pytest.FixtureRequest) -> str:
+    """A server's URL; empty: SQLite, which has none."""
+    if request.param == "sqlite":
+        return ""
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def options(server: str, data_dir: Path) -> StoreOptions:
     """An empty store, as one host has it configured."""
     pytest.importorskip("sqlalchemy")
-    if request.param == "sqlite":
+    if not server:
         return StoreOptions(data_dir, f"sqlite:///{data_dir}/shared.db", SECRET)
-    url = request.getfixturevalue("postgres")
-    _empty(url)
-    return StoreOptions(data_dir, url, SECRET)
+    _empty(server)
+    return StoreOptions(data_dir, server, SECRET)
 
 
 def _empty(url: str) -> None:
@@ -92,9 +164,11 @@ def _empty(url: str) -> None:
     from agi_handlers.records.shared_database import open_engine
 
     engine = open_engine(url)
+    what = "SCHEMA public" if url.startswith("postgres") else "DATABASE calls"
+    cascade = " CASCADE" if url.startswith("postgres") else ""
     with engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
+        connection.execute(text(f"DROP {what}{cascade}"))
+        connection.execute(text(f"CREATE {what}"))
     engine.dispose()
 
 
