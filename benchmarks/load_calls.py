@@ -70,6 +70,8 @@ class Phase:
     seconds: float = 0.0
     ticks: list[tuple[float, float]] = field(default_factory=list)
     own_late_s: list[float] = field(default_factory=list)
+    num_at_once: int = 0
+    """Calls that were to be going on at once; 0: as many as came."""
     num_passed_on: int = 0
     """Not taken by the first bot, offered to the next."""
 
@@ -91,6 +93,7 @@ class Phase:
         }
         return {
             "phase": self.name,
+            "calls_at_once": self.num_at_once,
             "seconds": round(self.seconds, 1),
             "calls": len(reports),
             "answered": len(answered),
@@ -190,6 +193,7 @@ class Load:
         self, phase: Phase, num_calls: int, hold_s: float, kills: Sequence[str]
     ) -> None:
         """Keep so many calls going."""
+        phase.num_at_once = num_calls
         ends_s = time.monotonic() + hold_s
 
         async def line(number: int) -> None:
