@@ -112,8 +112,8 @@ RUN = ["requirements.txt", "requirements-otel.txt", "requirements-store.txt"]
 @pytest.mark.parametrize(
     ("packages", "files"),
     [
-        ((*OURS, "tools", "benchmarks"), RUN),
-        (("tests",), [*RUN, "requirements-dev.txt"]),
+        ((*OURS, "tools"), RUN),
+        (("benchmarks", "tests"), [*RUN, "requirements-dev.txt"]),
     ],
 )
 def test_every_library_that_is_imported_is_required(
