@@ -123,6 +123,10 @@ class Settings(BaseSettings):
     max_context_tokens: int = Field(
         4096, ge=256, le=131_072, description="a dialogue's length in tokens"
     )
+    turn_model: str = Field(
+        "",
+        description="checkpoint that tells the end of turns beside it, e.g. UltraVAD",
+    )
     turn_over_from: float = Field(
         0.0,
         ge=0,

@@ -65,6 +65,12 @@ class CallHistory:
         dialogue.append_user_parts(self._open[number].user)
         return dialogue.prompt()
 
+    def said_before(self, number: int) -> str:
+        """The bot's newest words before a turn; empty: it has said nothing yet."""
+        earlier = [*self._settled]
+        earlier += [turn for n, turn in sorted(self._open.items()) if n < number]
+        return next((turn.said for turn in reversed(earlier) if turn.said.strip()), "")
+
     def settle(self, number: int, heard: str) -> None:
         """The turn is over; of the bot's words `heard` reached the caller."""
         turn = self._open.pop(number, None)

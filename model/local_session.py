@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -49,12 +49,15 @@ from model.spoken_reply import SpokenReply
 from model.transcription import can_transcribe, transcribe
 from model.tts.speaker import Speaker
 from model.tts.voice import Voice
+from model.turn_model import TurnModel
 from model.ultravox.clip import AudioClip
 from telemetry import fields
 
 logger = logging.getLogger(__name__)
 
 MODEL_RATE_HZ: Final = 16_000
+_TURN_MODEL_PATIENCE_S: Final = 0.5
+"""After the reply is made; by then its word is hardly of use any more."""
 
 
 @dataclass(slots=True)
@@ -66,6 +69,9 @@ class _OpenTurn:
     stream: ReplyStream
     began: float
     first_audio_ms: float = 0.0
+    own_clip: AudioClip | None = None
+    """The caller's speech for the turn model, which has an encoder of its own."""
+    turn_end: TurnEnd | None = None
     task: asyncio.Task[None] | None = None
 
     def elapsed_ms(self) -> float:
@@ -82,8 +88,11 @@ class LocalSession:
         voice: Voice,
         options: SessionOptions,
         max_buffered_bytes: int,
+        turn_model: TurnModel | None = None,
     ) -> None:
+        """`turn_model` tells the end of turns, if it is not the engine that does."""
         self._engine = engine
+        self._turn_model = turn_model
         self._speaker = speaker
         self._voice = voice
         self._options = options
@@ -160,6 +169,8 @@ class LocalSession:
             ReplyStream(self._max_buffered_bytes),
             began,
         )
+        if self._turn_model is not None and parts and isinstance(parts[0], AudioClip):
+            made.own_clip = parts[0].twin()
         made.task = asyncio.create_task(self._guarded(turn, made, make))
         try:
             while (event := await made.stream.get()) is not None:
@@ -212,14 +223,34 @@ class LocalSession:
             temperature=self._options.temperature,
             request_id=f"{self._options.call_id}/{turn}",
         )
-        async with self._engine.submit(request) as tokens:
+        async with self._engine.submit(request) as tokens, self._asking(turn, made):
             try:
                 await self._speak(turn, made, self._texts(turn, made, tokens))
             finally:
                 made.history.token_ids = tuple(tokens.token_ids)
-            await made.stream.put(_done(turn, made, tokens))
+        await made.stream.put(_done(turn, made, tokens))
         if self._options.transcribe:
             await self._write_down(turn, made)
+
+    @asynccontextmanager
+    async def _asking(self, turn: int, made: _OpenTurn) -> AsyncGenerator[None]:
+        """Meanwhile ask the turn model; a reply that is done hardly waits for it."""
+        if self._turn_model is None or made.own_clip is None:
+            yield
+            return
+        asked = asyncio.create_task(self._ask(self._turn_model, turn, made))
+        try:
+            yield
+            await asyncio.wait([asked], timeout=_TURN_MODEL_PATIENCE_S)
+        finally:
+            await _end([asked])
+
+    async def _ask(self, model: TurnModel, turn: int, made: _OpenTurn) -> None:
+        assert made.own_clip is not None
+        said_before = self._history.said_before(turn)
+        made.turn_end = await model.try_turn_end(turn, said_before, made.own_clip)
+        if made.turn_end is not None:
+            await made.stream.put(made.turn_end)
 
     async def _write_down(self, turn: int, made: _OpenTurn) -> None:
         """The caller's words, behind the reply; typed turns have none to add."""
@@ -248,8 +279,9 @@ class LocalSession:
         """The speakable text; on its way, text and actions go to the reader."""
         parser = ActionParser(self._options.actions)
         async for chunk in tokens:
-            if chunk.end_of_turn_probability is not None:
-                await made.stream.put(self._turn_end(turn, chunk))
+            if chunk.end_of_turn_probability is not None and made.own_clip is None:
+                made.turn_end = self._turn_end(turn, chunk)
+                await made.stream.put(made.turn_end)
             if text := await self._tell(turn, made, parser.receive_text(chunk.text)):
                 yield text
         if text := await self._tell(turn, made, parser.flush()):
@@ -343,7 +375,7 @@ def _done(turn: int, made: _OpenTurn, tokens: TokenStream) -> ReplyDone:
             first_audio_ms=made.first_audio_ms,
             total_ms=made.elapsed_ms(),
         ),
-        tokens.end_of_turn_probability,
+        made.turn_end.probability if made.turn_end else None,
     )
 
 

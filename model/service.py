@@ -19,6 +19,7 @@ from model.tts.open import TtsOptions, voice_for
 from model.tts.speaker import Speaker, SpeakerOptions, SpokenPiece
 from model.tts.synthesizer import SpeechSynthesizer
 from model.tts.voice import Voice
+from model.turn_model import TurnModel
 
 _WEIGHTS: Final[dict[str, WeightsKind]] = {
     "random": "random",
@@ -53,8 +54,13 @@ class LocalSpeechService:
         speaker: Speaker,
         options: ServiceOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
+        turn_model: TurnModel | None = None,
     ) -> None:
-        """`speaker` speaks with `synthesizer`; closing them is the caller's."""
+        """`speaker` speaks with `synthesizer`; closing them is the caller's.
+
+        `turn_model` tells the end of turns in place of the engine.
+        """
+        self._turn_model = turn_model
         self._clock = clock
         self._engine = engine
         self._synthesizer = synthesizer
@@ -73,6 +79,11 @@ class LocalSpeechService:
         return self._engine
 
     @property
+    def turn_model(self) -> TurnModel | None:
+        """Who tells the end of turns, if not the engine."""
+        return self._turn_model
+
+    @property
     def num_sessions(self) -> int:
         """Dialogues open now."""
         return self._num_sessions
@@ -82,11 +93,18 @@ class LocalSpeechService:
         """Dialogues at once, by what those of the last seconds took of the engine."""
         limit = self._options.max_sessions
         served = calls_served(
-            self._engine.load().busy_share * WINDOW_S,
+            self._busy_share() * WINDOW_S,
             self._calls.call_seconds(self._clock()),
             self._options.max_busy_share,
         )
         return limit if served is None else min(limit, served)
+
+    def _busy_share(self) -> float:
+        """Of the device's time: what both models take of it."""
+        share = self._engine.load().busy_share
+        if self._turn_model is not None:
+            share += self._turn_model.load().busy_share
+        return min(1.0, share)
 
     @asynccontextmanager
     async def open_session(
@@ -110,6 +128,7 @@ class LocalSpeechService:
                 voice,
                 options,
                 self._options.max_buffered_bytes,
+                self._turn_model,
             )
             try:
                 session.warm()

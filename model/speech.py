@@ -70,8 +70,9 @@ UserTurn: TypeAlias = Utterance | TypedTurn
 class TurnEnd:
     """How likely the caller has finished, by what he has said.
 
-    Comes before anything else of the reply, as soon as the utterance has been read and
-    while its end is only suspected.  An engine that cannot tell sends none.
+    Comes as soon as the utterance has been read and while its end is only suspected:
+    before anything else of the reply, unless a model of its own tells it, which may be
+    slower than the reply's first words.  Who cannot tell sends none.
     """
 
     turn: int

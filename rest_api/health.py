@@ -21,6 +21,7 @@ from rest_api.chat import State
 from rest_api.errors import RequestRefused
 from rest_api.metrics import MetricsUnreadable, exposition, parse
 from rest_api.schemas import HeartbeatBody
+from rest_api.service_state import ServiceState
 
 router = APIRouter(tags=["operations"])
 
@@ -101,10 +102,13 @@ async def memory(state: State) -> dict[str, Any]:
     """Bytes in use: this process, its children, the machine, the model."""
     process = psutil.Process()
     machine = psutil.virtual_memory()
+    rss_bytes = process.memory_info().rss
+    # The kernel counts the two apart, and its peak lags behind by some pages.
+    peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "process": {
-            "rss_bytes": process.memory_info().rss,
-            "peak_rss_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            "rss_bytes": rss_bytes,
+            "peak_rss_bytes": max(rss_bytes, peak_bytes),
         },
         "workers": {"rss_bytes": _children_rss_bytes(process)},
         "system": {
@@ -113,6 +117,7 @@ async def memory(state: State) -> dict[str, Any]:
             "percent": machine.percent,
         },
         "model": state.service.engine.memory() if state.service else None,
+        "turn_model": _turn_model_bytes(state),
         "gpu": _gpu_bytes(),
     }
 
@@ -170,6 +175,11 @@ def _children_rss_bytes(process: psutil.Process) -> int:
         except psutil.NoSuchProcess:
             continue
     return total
+
+
+def _turn_model_bytes(state: ServiceState) -> dict[str, int] | None:
+    model = state.service.turn_model if state.service else None
+    return model.engine.memory() if model else None
 
 
 def _gpu_bytes() -> dict[str, int] | None:

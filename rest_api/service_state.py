@@ -148,6 +148,7 @@ class ServiceState:
                 "device": status.device,
                 "version": status.version,
                 "decoding": self._decoding(),
+                "turn_model": self._turn_model(),
                 "voice": status.voice,
                 "detail": _model_detail(status),
             },
@@ -161,6 +162,10 @@ class ServiceState:
         if self.service is None:
             return ""
         return self.service.engine.description.decoding
+
+    def _turn_model(self) -> str | None:
+        model = self.service.turn_model if self.service else None
+        return model.name if model else None
 
     def _queue(self) -> dict[str, Any] | None:
         if self.service is None:

@@ -50,7 +50,8 @@ from model.audio.prompts import PromptUnusable, load_languages, load_prompts
 from model.errors import SpeechError
 from model.vad.detector import load_detector
 from rest_api.auth import ApiKeysInvalid, KeyRing
-from rest_api.start_up import DEMO_MODEL, choose_model, tts_options
+from rest_api.engines import DEMO_MODEL, choose_model
+from rest_api.start_up import tts_options
 from tools.ami import AmiFailed
 from tools.caller.say_items import parse_item
 from tools.dialer_call import Dialer, place_test_call

@@ -110,6 +110,11 @@ class OpenAiEngine:
             context_tokens=0,
         )
 
+    @property
+    def is_running(self) -> bool:
+        """Whether requests are taken; servers that are gone may come back."""
+        return self._is_running
+
     async def __aenter__(self) -> Self:
         """Find the servers.
 

@@ -73,6 +73,11 @@ class ScriptedEngine:
             turn_end=self._options.turn_end,
         )
 
+    @property
+    def is_running(self) -> bool:
+        """Within `async with`."""
+        return self._group is not None
+
     async def __aenter__(self) -> Self:
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()

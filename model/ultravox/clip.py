@@ -68,6 +68,14 @@ class AudioClip:
         self.vectors = vectors
         self._wave = None
 
+    def twin(self) -> AudioClip:
+        """The same sound for another model, whose vectors are others.
+
+        Raises:
+            ValueError: as `wave`.
+        """
+        return AudioClip(self.wave)
+
     def num_pieces(self) -> int:
         """How many runs of at most 30 s the encoder sees."""
         return len(piece_lengths(count_mel_frames(self.num_samples)))

@@ -16,6 +16,7 @@ from model.engine.scripted import ScriptedEngine, ScriptedOptions
 from model.live_messages import MAX_AUDIO_BYTES
 from model.service import LocalSpeechService, ServiceOptions
 from model.tts.speaker import Speaker
+from model.turn_model import TurnModel
 from rest_api.app import AppOptions, create_app
 from rest_api.http_protocol import ConnectionLimits, guarded_http
 from rest_api.service_state import ServiceState
@@ -68,6 +69,7 @@ async def serving(
     state: ServiceState | None = None,
     seen_from: str = "",
     connections: ConnectionLimits | None = None,
+    turn_model: TurnModel | None = None,
 ) -> AsyncIterator[str]:
     """A ready service; yields its address.
 
@@ -78,7 +80,13 @@ async def serving(
     state = state or ServiceState()
     async with engine:
         state.ready(
-            LocalSpeechService(engine, synthesizer, Speaker(synthesizer), service)
+            LocalSpeechService(
+                engine,
+                synthesizer,
+                Speaker(synthesizer),
+                service,
+                turn_model=turn_model,
+            )
         )
         made = create_app(state, app)
         async with serving_app(_seen_from(made, seen_from), connections) as url:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 import config
-from model.errors import DeviceLost
+from model.errors import DeviceLost, ModelLoadError
 from model.service import LocalSpeechService
+from rest_api.engines import choose_model, in_daemon_thread, open_engines
 from rest_api.service_state import ServiceState
-from rest_api.start_up import (
-    choose_model,
-    in_daemon_thread,
-    keep_service,
-    tts_options,
-)
+from rest_api.start_up import keep_service, tts_options
+from tools.make_tiny_checkpoint import write_tiny_checkpoint
 
 TINY = {"ULTRAVOX_DATA_DIR": "/data"}
 
@@ -100,6 +97,30 @@ async def test_a_lost_device_ends_the_attempts_of_this_process(tmp_path: Path) -
     assert _LosesTheDevice.tries == 1
     assert (await state.health())["status"] == "unhealthy"
     assert "device_lost" in state.phase
+
+
+@pytest.mark.slow
+async def test_a_model_for_the_end_of_turns_is_loaded_beside_any_engine(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_tiny_checkpoint(tmp_path / "vad")
+    asked = settings(
+        engine="scripted", turn_model=str(tmp_path / "vad"), device="cpu", max_calls="2"
+    )
+    state = ServiceState()
+    async with AsyncExitStack() as stack:
+        engines = await open_engines(asked, state, lambda _: None, stack)
+        assert engines.turn_model is not None
+        assert engines.turn_model.name == str(tmp_path / "vad")
+        assert engines.turn_model.engine.memory()["weights_bytes"] > 0
+        assert engines.main.description.engine == "scripted"
+    assert "turn_model_not_calibrated" in caplog.text
+    assert not engines.turn_model.engine.is_running
+
+    missing = settings(engine="scripted", turn_model=str(tmp_path / "none"))
+    async with AsyncExitStack() as stack:
+        with pytest.raises(ModelLoadError, match="there is no folder"):
+            await open_engines(missing, state, lambda _: None, stack)
 
 
 async def test_work_in_a_thread_returns_or_raises() -> None:

@@ -16,7 +16,15 @@ import pytest
 from model.client import FailoverSession, RemoteSpeechService
 from model.engine.engine import Engine, EngineOptions
 from model.errors import ContextTooLong
-from model.speech import ReplyAudio, ReplyDone, SessionOptions, UserTurn, Utterance
+from model.speech import (
+    ReplyAudio,
+    ReplyDone,
+    SessionOptions,
+    TurnEnd,
+    UserTurn,
+    Utterance,
+)
+from model.turn_model import TurnModel
 from model.ultravox.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from rest_api.service_state import RANDOM_WEIGHTS_NOTE
 from tests.rest_api.serving import serving, until
@@ -89,8 +97,34 @@ async def test_rest_and_health_tell_what_is_running(checkpoint: Checkpoint) -> N
     assert audio.json()["data"]["usage"]["audio_tokens"] == 7
     assert long.status_code == 422
     assert long.json()["error"]["code"] == ContextTooLong.code
-    assert memory["model"]["weights_bytes"] > 0
+    used = memory["model"]
+    assert used["weights_bytes"] >= used["step_weights_bytes"] > 0
+    assert used["kv_bytes"] >= used["kv_used_bytes"] > 0
+    assert used["audio_bytes"] == 0, "the recording's vectors outlived its request"
+    assert memory["process"]["peak_rss_bytes"] >= memory["process"]["rss_bytes"]
+    assert memory["turn_model"] is health["model"]["turn_model"] is None
     assert engine.load().num_active == 0
+
+
+async def test_a_turn_model_is_named_and_its_memory_told(
+    checkpoint: Checkpoint,
+) -> None:
+    options = EngineOptions(max_slots=2, max_context_tokens=256, num_threads=1)
+    async with (
+        Engine(checkpoint, options) as judge,
+        serving(turn_model=TurnModel(judge)) as url,
+        RemoteSpeechService([url]) as speech,
+        speech.open_session(OPTIONS) as session,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
+    ):
+        async with aclosing(session.reply(0, noise(1))) as events:
+            ends = [event async for event in events if isinstance(event, TurnEnd)]
+        health = (await client.get("/health")).json()
+        memory = (await client.get("/memory")).json()
+    assert len(ends) == 1
+    assert 0 < ends[0].probability < 1
+    assert health["model"]["turn_model"] == checkpoint.name
+    assert memory["turn_model"]["weights_bytes"] == checkpoint.weights_bytes
 
 
 async def test_neighbours_change_nothing(checkpoint: Checkpoint) -> None:
