@@ -196,7 +196,7 @@ async def _take(
         outcome = for_dialplan(outcome)
     record.ended(outcome, error)
     is_told = await report(agi, outcome)
-    if line is None and outcome.status in ("transfer", "completed"):
+    if line is None and outcome.status in ("transfer", "completed", "no_input"):
         where = f" to {outcome.transfer_to or 'people'}"
         what = f"transfer{where}" if outcome.status == "transfer" else "hang up"
         result: Result = "ok" if is_told else "failed"

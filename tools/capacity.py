@@ -22,9 +22,11 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import psutil
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -43,6 +45,8 @@ _AT_ONCE: Final = (1, 2, 4, 8, 16, 32, 64)
 _CORE_SHARE: Final = 0.7
 """Of one core, for a phone half: audio has to leave every 20 ms."""
 _HEARTBEAT_S: Final = 5.5
+_LOOK_S: Final = 1.0
+_BUSY_PERCENT: Final = 15.0  # of all cores; an idle service itself takes a few
 _GAIN: Final = 1.1
 """More at once is tried as long as it brings this much more throughput."""
 
@@ -94,6 +98,7 @@ async def _measure(
             if not status.is_ready:
                 raise Unmeasurable(f"no model is ready: {status.detail}")
             print(f"model {status.model} on {status.device}")
+            _warn_of_other_work()
             batches = await measure_speech(service, options.seconds)
             if not batches:
                 raise Unmeasurable("the speech half takes no dialogue")
@@ -124,10 +129,21 @@ async def _measure(
     }
 
 
+def _warn_of_other_work() -> None:
+    busy = psutil.cpu_percent(_LOOK_S)
+    if busy > _BUSY_PERCENT:
+        print(
+            f"note: other work keeps {busy:.0f} % of this machine busy; what is "
+            "measured now is less than it carries alone"
+        )
+
+
 async def measure_speech(service: SpeechService, seconds: float) -> list[Batch]:
     """More and more replies at once, until that brings nothing more."""
     pcm16 = spoken(_QUESTION)
     batches: list[Batch] = []
+    with suppress(SpeechOverloaded):  # that is told below
+        await _batch(service, pcm16, 1, 0.0)  # what only the first reply pays for
     for at_once in _AT_ONCE:
         batch: Batch | None = None
         try:
@@ -240,15 +256,18 @@ def _tell(
     fleet = result.get("fleet")
     if fleet:
         print(
-            f"for {fleet['lines']} lines: {_or_none(fleet['phone_halves'])} phone "
-            f"halves (a core each), {_or_none(fleet['speech_replicas'])} speech "
-            "halves, GPUs or vLLM replicas like the measured one; one more of each if "
+            f"for {fleet['lines']} lines: {_count(fleet['phone_halves'])} phone "
+            f"halves (a core each) and {_count(fleet['speech_replicas'])} speech "
+            "halves (GPUs, vLLM replicas) like the measured one; one more of each if "
             "any may fail"
         )
-        print(
-            f"  were calls free to go to any replica at each turn: "
-            f"{_or_none(fleet['speech_replicas_pooled'])}"
-        )
+        if fleet["speech_replicas"] is None:
+            print("  it is too slow for one line: a faster machine or a smaller model")
+        else:
+            print(
+                "  were calls free to go to any replica at each turn: "
+                f"{_count(fleet['speech_replicas_pooled'])} speech halves"
+            )
     print(
         "assumed: every line has a call; the caller thinks and speaks for "
         f"{workload.think_s:g} s, a reply is heard for {workload.reply_s:g} s (both "
@@ -259,7 +278,7 @@ def _tell(
     )
 
 
-def _or_none(number: int | None) -> str:
+def _count(number: int | None) -> str:
     return "no number of" if number is None else str(number)
 
 

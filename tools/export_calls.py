@@ -2,9 +2,9 @@
 
     python -m tools.export_calls --since 2026-01-01 --format csv --out calls.csv
 
-Reads the records below ULTRAVOX_DATA_DIR or at ULTRAVOX_RECORDS_URL, or the file
-named; the service may run
-meanwhile.  CSV cells that a spreadsheet would take for a formula get a leading '.
+Reads the records below ULTRAVOX_DATA_DIR or at ULTRAVOX_RECORDS_URL, or the file named;
+the service may run meanwhile.  CSV cells that a spreadsheet would take for a formula
+get a leading '.
 """
 
 from __future__ import annotations

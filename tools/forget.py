@@ -4,7 +4,8 @@
     python -m tools.forget "+1 212 555 0187" --delete   deletes it, past recovery
 
 The last ten digits of the number count.  The service may run meanwhile.  Log files and
-VICIdial's own data are not touched; logs hold masked numbers only.  Where hosts share a
+VICIdial's own data are not touched; logs hold masked numbers only.  A wish for no more
+calls that VICIdial has not taken yet is kept until it has.  Where hosts share a
 store, recordings lie on the host that took the call: run it on each of them with
 --recordings-only first.
 """

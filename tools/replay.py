@@ -31,11 +31,11 @@ import numpy as np
 import soundfile
 
 import config
-from agi_handlers.call_records import records_path
 from agi_handlers.campaigns import Campaign, CampaignsInvalid, load_campaign
 from agi_handlers.errors import TelephonyError
 from agi_handlers.records.archive import CallArchive, CallQuery
 from agi_handlers.records.recording_files import recording_files
+from agi_handlers.records.store import STORE_ERRORS, Archive, open_archive
 from model.audio.frames import RATE_HZ
 from model.client import RemoteSpeechService
 from model.errors import SpeechError
@@ -50,6 +50,7 @@ from model.speech import (
     Utterance,
 )
 from tools.caller.turns import percentile
+from tools.records_store import store_of
 
 _MARGIN_MS: Final = 200
 """Around the caller's words, as the detector's pre-roll and hangover leave it."""
@@ -79,6 +80,11 @@ class ReplayedTurn:
     now: Side
 
     @property
+    def was_answered(self) -> bool:
+        """False: the caller went on or away before there was a reply to compare."""
+        return bool(self.then.reply or self.then.actions)
+
+    @property
     def is_same(self) -> bool:
         is_same_reply = self.then.reply.split() == self.now.reply.split()
         return is_same_reply and list(self.then.actions) == list(self.now.actions)
@@ -97,14 +103,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = config.load()
-        archive = CallArchive(options.file or records_path(settings.data_dir))
+        archive: Archive = (
+            CallArchive(options.file)
+            if options.file is not None
+            else open_archive(store_of(settings))
+        )
         calls = list(_chosen(archive, options))
         campaign = _campaign(options)
     except config.ConfigError as exc:
         return _refuse(exc.problems)
     except CampaignsInvalid as exc:
         return _refuse(exc.problems)
-    except (TelephonyError, OSError) as exc:
+    except (*STORE_ERRORS, TelephonyError, OSError) as exc:
         return _refuse([str(exc)])
     if not calls:
         return _refuse(["no such call in the records"])
@@ -117,7 +127,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
     if num_failed:
         return 3
-    return 0 if all(turn.is_same for call in replayed for turn in call.turns) else 1
+    turns = [turn for call in replayed for turn in call.turns if turn.was_answered]
+    return 0 if all(turn.is_same for turn in turns) else 1
 
 
 def _refuse(problems: Sequence[str]) -> int:
@@ -126,9 +137,7 @@ def _refuse(problems: Sequence[str]) -> int:
     return 2
 
 
-def _chosen(
-    archive: CallArchive, options: argparse.Namespace
-) -> Iterator[dict[str, Any]]:
+def _chosen(archive: Archive, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for call_id in options.calls:
         found = archive.call(call_id)
         if found is not None:
@@ -271,7 +280,7 @@ async def _asked(events: AsyncIterator[ReplyEvent]) -> Side:
                 actions.append(f"{event.name} {event.argument}".strip())
             case ReplyDone():
                 reply = event.text
-                first_audio_ms = round(event.timings.first_audio_ms)
+                first_audio_ms = round(event.timings.first_audio_ms) or None
             case _:
                 pass
     return Side(reply, actions, first_audio_ms)
@@ -283,7 +292,7 @@ def _then(call: Mapping[str, Any], row: Mapping[str, Any]) -> Side:
         for event in call["events"]
         if event["kind"] == "action" and event["turn"] == row["turn"]
     ]
-    return Side(row["reply_text"], actions, round(row["first_audio_ms"]))
+    return Side(row["reply_text"], actions, round(row["first_audio_ms"]) or None)
 
 
 def show(call: ReplayedCall) -> None:
@@ -291,19 +300,19 @@ def show(call: ReplayedCall) -> None:
     print(f"call {call.call_id}")
     print(f"  {'then: ' + call.model_then:<{_COLUMN}} | now: {call.model_now}")
     for turn in call.turns:
-        mark = "=" if turn.is_same else "#"
+        mark = "=" if turn.is_same else "#" if turn.was_answered else "-"
         note = "" if turn.source == "audio" else "  [from the written words]"
+        note += "" if turn.was_answered else "  [had no reply then]"
         print(f"{mark} turn {turn.turn}: {turn.caller}{note}")
         columns = [_column(side) for side in (turn.then, turn.now)]
         for at in range(max(map(len, columns))):
             left, right = (one[at] if at < len(one) else "" for one in columns)
             print(f"  {left:<{_COLUMN}} | {right}")
-    num_same = sum(turn.is_same for turn in call.turns)
-    print(
-        f"  {num_same} of {len(call.turns)} turns the same; first audio, p50:", end=""
-    )
+    answered = [turn for turn in call.turns if turn.was_answered]
+    num_same = sum(turn.is_same for turn in answered)
+    print(f"  {num_same} of {len(answered)} turns the same; first audio, p50:", end="")
     for side in ("then", "now"):
-        delays = [getattr(turn, side).first_audio_ms for turn in call.turns]
+        delays = [getattr(turn, side).first_audio_ms for turn in answered]
         p50 = percentile([one for one in delays if one is not None], 50)
         print(f" {side} {'-' if p50 is None else round(p50)} ms", end="")
     print()
@@ -312,7 +321,8 @@ def show(call: ReplayedCall) -> None:
 def _column(side: Side) -> list[str]:
     lines = textwrap.wrap(side.reply, _COLUMN) or ["-"]
     lines += [f"[[{action}]]" for action in side.actions]
-    return [*lines, f"({side.first_audio_ms} ms)"]
+    delay = "no audio" if side.first_audio_ms is None else f"{side.first_audio_ms} ms"
+    return [*lines, f"({delay})"]
 
 
 def _parser() -> argparse.ArgumentParser:
