@@ -7,14 +7,15 @@ import random
 import socket
 import struct
 from collections.abc import Callable
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
+
+from tests.fakes.connections import ConnectionServer
 
 _CHUNK_BYTES: Final = 16384
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, no time: close sends RST
 
 
-class FaultProxy:
+class FaultProxy(ConnectionServer):
     """Forwards to `target` whatever it gets, as well as the line is just then.
 
     delay_s and jitter_s hold every chunk back (order is kept, as TCP keeps it); a lost
@@ -30,13 +31,13 @@ class FaultProxy:
         seed: int = 1,
     ) -> None:
         """buffer_bytes: of the kernel, each way; small, a stall is felt at once."""
+        super().__init__()
+        self.limit_bytes = buffer_bytes or _CHUNK_BYTES
         self._target = target
         self._port = port
         self._buffer_bytes = buffer_bytes
         self._random = random.Random(seed)
-        self._server: asyncio.Server | None = None
         self._lines: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._is_open = asyncio.Event()
         self._is_open.set()
         self.delay_s = 0.0
@@ -45,32 +46,10 @@ class FaultProxy:
         self.loss_pause_s = 0.3
         self.num_connections = 0
 
-    @property
-    def port(self) -> int:
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
-
-    async def __aenter__(self) -> Self:
+    def listen(self) -> socket.socket:
         listener = socket.create_server(("127.0.0.1", self._port))
         self._shrink(listener)  # before it listens: the window is agreed on then
-        self._server = await asyncio.start_server(
-            self._begin, sock=listener, limit=self._buffer_bytes or _CHUNK_BYTES
-        )
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        await self._server.wait_closed()
+        return listener
 
     def stall(self) -> None:
         """Nothing passes any more, in either direction; connections stay open."""
@@ -103,14 +82,7 @@ class FaultProxy:
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 line.setsockopt(socket.SOL_SOCKET, option, self._buffer_bytes)
 
-    def _begin(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        task = asyncio.create_task(self._accept(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _accept(
+    async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.num_connections += 1
@@ -120,7 +92,7 @@ class FaultProxy:
             far.setblocking(False)
             await asyncio.get_running_loop().sock_connect(far, self._target)
             far_reader, far_writer = await asyncio.open_connection(
-                sock=far, limit=self._buffer_bytes or _CHUNK_BYTES
+                sock=far, limit=self.limit_bytes
             )
         except OSError:
             writer.close()

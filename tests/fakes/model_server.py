@@ -10,8 +10,9 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
+
+from tests.fakes.connections import ConnectionServer
 
 Writer = asyncio.StreamWriter
 Fault = Callable[[Writer], Awaitable[None]]
@@ -23,45 +24,20 @@ _DONE: Final = b"data: [DONE]\n\n"
 _SENTENCE: Final = "Of course, I can help you with that today. "
 
 
-class FaultyModel:
+class FaultyModel(ConnectionServer):
     """Listens while it is entered; counts requests and broken connections by fault."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.num_requests: Counter[str] = Counter()
         self.num_abandoned: Counter[str] = Counter()
         """Connections that the client closed while the reply was being written."""
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"http://127.0.0.1:{self.port}"
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        await self._server.wait_closed()
-
-    def _begin(self, reader: asyncio.StreamReader, writer: Writer) -> None:
-        task = asyncio.create_task(self._accept(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: Writer) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: Writer) -> None:
         try:
             body = await _request(reader)
             if body is None:
