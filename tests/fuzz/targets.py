@@ -5,8 +5,10 @@ Anything but the errors a target names is a finding.
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -15,10 +17,17 @@ import numpy as np
 import config
 from agi_handlers.agi import commands
 from agi_handlers.agi.protocol import AgiLimits, AgiProtocol
+from agi_handlers.ami.messages import AmiProtocolError, AmiReader
 from agi_handlers.audio_leg.audiosocket_protocol import AudioSocketDecoder
+from agi_handlers.audio_leg.file_exchange import FileExchangeFailed
+from agi_handlers.audio_leg.file_shell import (
+    FileShell,
+    FileShellOptions,
+    _ShellConnection,
+)
 from agi_handlers.audio_leg.media_port import first_message
 from agi_handlers.campaigns import CampaignsInvalid, load_campaign
-from agi_handlers.errors import AgiArgumentInvalid
+from agi_handlers.errors import AgiArgumentInvalid, AudioLegUnavailable
 from agi_handlers.vicidial.lead import Lead, clean_value, fill_instructions
 from agi_handlers.vicidial.responses import Unusable, read_response
 from model.actions import Action, ActionParser
@@ -211,6 +220,42 @@ def actions(data: bytes) -> None:
             assert "\n" not in part.argument
 
 
+def ami(data: bytes) -> None:
+    """The same messages however it is cut, or AmiProtocolError; memory is bounded."""
+
+    def messages(pieces: list[bytes]) -> list[object]:
+        reader = AmiReader()
+        found: list[object] = []
+        try:
+            for piece in (b"Asterisk Call Manager/9\r\n", *pieces):
+                found += reader.receive_data(piece)
+        except AmiProtocolError as exc:
+            found.append(str(exc))
+        return found
+
+    assert messages(_cut(data)) == messages([data[1:]])
+    with suppress(AmiProtocolError):
+        AmiReader().receive_data(data)
+
+
+def file_shell(data: bytes) -> None:
+    """What a shell answers is a file, or an error that the leg knows."""
+    asyncio.run(_ask_shell(data))
+
+
+async def _ask_shell(answers: bytes) -> None:
+    connection = _ShellConnection()
+    connection.data_received(answers)
+    connection.eof_received()
+    shell = FileShell(connection, "ultravox-0", FileShellOptions(max_file_bytes=512))
+    try:
+        await shell.check_folder()
+        await shell.put(shell.new_name(), b"\xff" * 8)
+        assert len(await shell.get(shell.new_name())) <= 512
+    except (AudioLegUnavailable, FileExchangeFailed):
+        pass
+
+
 def _joined(parts: list[str | Action]) -> list[str | Action]:
     made: list[str | Action] = []
     for part in parts:
@@ -229,6 +274,6 @@ TARGETS: Final[dict[str, Target]] = {
     target.__name__: target
     for target in (
         *(agi, agi_answers, agi_arguments, audiosocket, audio_port, live_messages),
-        *(audio, settings, campaign, vicidial, actions),
+        *(audio, settings, campaign, vicidial, actions, ami, file_shell),
     )
 }
