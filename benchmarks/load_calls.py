@@ -262,19 +262,22 @@ def came_to(report: CallReport) -> str:
     return "nobody"
 
 
-def _show(row: dict[str, Any]) -> None:
-    def figures(name: str) -> str:
-        found = row[name]
-        return "-" if found is None else f"{found['p50']}/{found['p95']}/{found['p99']}"
+def figures(spread_out: dict[str, float] | None) -> str:
+    """p50/p95/p99, for a line of the table."""
+    if spread_out is None:
+        return "-"
+    return "/".join(f"{spread_out[key]}" for key in ("p50", "p95", "p99"))
 
+
+def _show(row: dict[str, Any]) -> None:
     print(
         f"{row['phase']:<6} {row['calls']:>4} calls ({row['mean_at_once']:>5} at once) "
-        f"answered {row['answered']:>4}  response {figures('response_ms')}  "
-        f"stop {figures('barge_in_stop_ms')}  frames late "
-        f"{row['late_frames_percent']} %, {figures('frame_late_ms')} ms  "
+        f"answered {row['answered']:>4}  response {figures(row['response_ms'])}  "
+        f"stop {figures(row['barge_in_stop_ms'])}  frames late "
+        f"{row['late_frames_percent']} %, {figures(row['frame_late_ms'])} ms  "
         f"phone {row['phone_cpu_percent']} % {row['phone_rss_mb_peak']} MB  "
         f"speech {row['speech_cpu_percent']} % {row['speech_rss_mb_peak']} MB  "
-        f"own late {figures('own_late_ms')}  errors {sum(row['errors'].values())}",
+        f"own late {figures(row['own_late_ms'])}  errors {sum(row['errors'].values())}",
         flush=True,
     )
 

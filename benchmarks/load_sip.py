@@ -31,7 +31,7 @@ import uvloop
 
 from benchmarks.bench_turn_latency import spread
 from benchmarks.load_callers import Callers
-from benchmarks.load_calls import engine_settings
+from benchmarks.load_calls import engine_settings, figures
 from benchmarks.load_processes import ROOT, Fleet, Samples, running_fleet
 from benchmarks.provenance import provenance
 from tests.end_to_end.asterisk_lab import Asterisk
@@ -148,17 +148,14 @@ class SipLoad:
 
 
 def _show(row: dict[str, Any]) -> None:
-    def figures(name: str) -> str:
-        found = row[name]
-        return "-" if found is None else f"{found['p50']}/{found['p95']}/{found['p99']}"
-
     print(
         f"{row['calls_at_once']:>4} at once, {row['calls']:>4} calls  "
-        f"response {figures('response_ms')}  stop {figures('barge_in_stop_ms')}  "
+        f"response {figures(row['response_ms'])}  "
+        f"stop {figures(row['barge_in_stop_ms'])}  "
         f"packets late {row['late_packets_percent']} %, lost {row['lost_packets']}  "
         f"CPU: Asterisk {row['asterisk_cpu_percent']} %, phone half "
         f"{row['phone_cpu_percent']} %, callers {row['callers_cpu_percent']} %  "
-        f"callers' own lateness {figures('callers_late_ms')} ms",
+        f"callers' own lateness {figures(row['callers_late_ms'])} ms",
         flush=True,
     )
 
