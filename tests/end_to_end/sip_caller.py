@@ -49,9 +49,7 @@ _BYE_TIMEOUT_S: Final = 2.0
 _ULAW_PAYLOAD: Final = 0
 _KEY_PAYLOAD: Final = 101
 _KEY_VOLUME: Final = 10
-# A key of 160 ms. Its end is sent three times; that alone tells Asterisk the key.
-_KEY_SAMPLES: Final = 8 * FRAME_SAMPLES
-_NUM_KEY_ENDS: Final = 3
+_NUM_KEY_ENDS: Final = 3  # RFC 4733, 2.5.1.4
 _SLOT_S: Final = FRAME_MS / 1000
 
 
@@ -118,6 +116,7 @@ class SipCall:
         self._timestamp = random.getrandbits(31)
         self._ssrc = random.getrandbits(32)
         self._num_slots = 0
+        self._num_key_slots = 0
         self._heard_sequence: int | None = None
         self._last_key_stamp = b""
 
@@ -294,13 +293,31 @@ class SipCall:
         if slot.pcm16 is not None:
             marker = 0x80 if self._num_slots == 0 else 0
             self._send_rtp(_ULAW_PAYLOAD | marker, at, ulaw_encode(slot.pcm16))
-        if slot.key is not None:
-            payload = struct.pack(
-                ">BBH", KEYS.index(slot.key), 0x80 | _KEY_VOLUME, _KEY_SAMPLES
-            )
-            for _ in range(_NUM_KEY_ENDS):
-                self._send_rtp(_KEY_PAYLOAD, at - _KEY_SAMPLES, payload)
+        key = slot.held or slot.key
+        if key is not None:
+            self._send_key(key, at, is_released=slot.key is not None)
         self._num_slots += 1
+
+    def _send_key(self, key: str, at: int, *, is_released: bool) -> None:
+        """As a telephone does, from its beginning: an end alone Asterisk makes up for.
+
+        One that is made up during its Answer() leaves a beginning behind, which then
+        keeps back the caller's voice (Asterisk 16, channel.c).
+        """
+        began = at - self._num_key_slots * FRAME_SAMPLES
+        marker = 0x80 if self._num_key_slots == 0 else 0
+        self._num_key_slots += 1
+        end = 0x80 if is_released else 0
+        payload = struct.pack(
+            ">BBH",
+            KEYS.index(key),
+            end | _KEY_VOLUME,
+            self._num_key_slots * FRAME_SAMPLES,
+        )
+        for _ in range(_NUM_KEY_ENDS if is_released else 1):
+            self._send_rtp(_KEY_PAYLOAD | marker, began, payload)
+        if is_released:
+            self._num_key_slots = 0
 
     def _send_rtp(self, payload_type: int, timestamp: int, payload: bytes) -> None:
         if self._rtp_target is None or self._is_mute:

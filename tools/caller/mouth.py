@@ -38,6 +38,8 @@ class Slot:
 
     pcm16: bytes | None
     key: str | None = None
+    held: str | None = None
+    """The key that is down in this slot and the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ class Mouth:
         slot, key = self._key_slot, self._keys[0]
         self._key_slot += 1
         if slot < _KEY_DOWN_SLOTS - 1:
-            return Slot(None)
+            return Slot(None, held=key)
         if slot == _KEY_DOWN_SLOTS - 1:
             return Slot(None, key)
         if slot == _KEY_DOWN_SLOTS + _KEY_GAP_SLOTS - 1:
