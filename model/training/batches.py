@@ -33,6 +33,8 @@ class BatchSizes:
     spoken: int
     imagined: int
     imagined_beside: int
+    openings: int
+    openings_beside: int
     clips_a_group: int
 
 
@@ -66,14 +68,20 @@ class BatchMaker:
         self.dialogues = [d for name in names for d in self._shards[name]]
         return names
 
+    def shard(self, name: str) -> list[StoredDialogue]:
+        """One shard's dialogues."""
+        return self._shards[name]
+
     def make(self, step: int, stage: str) -> StepInput:
         """The input of a step of the stage ``text``, ``heads`` or ``all``."""
         sizes = self.sizes
         rng = random.Random(f"{sizes.seed}-{step}")
         imagined = spoken = None
         if stage != "heads":
-            count = sizes.imagined_beside if stage == "all" else sizes.imagined
-            imagined = imagined_batch(self.maker, rng, count)
+            count, openings = sizes.imagined, sizes.openings
+            if stage == "all":
+                count, openings = sizes.imagined_beside, sizes.openings_beside
+            imagined = imagined_batch(self.maker, rng, count, openings)
         noise_seed = rng.getrandbits(60)
         if stage != "text":
             count = min(sizes.spoken, len(self.dialogues))

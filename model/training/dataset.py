@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.training.dialogue import draw_dialogue
+from model.training.dialogue import draw_dialogue, draw_opening
 from model.training.grammar import draw_words
 from model.training.rows import Heard, Row, RowMaker, imagined_words
 
@@ -91,8 +91,14 @@ class Batch:
     transcript_rows: tuple[Row, ...]
 
 
-def imagined_batch(maker: RowMaker, rng: random.Random, size: int) -> Batch:
-    """Dialogues that nobody spoke: what is heard is laid out as if they had been."""
+def imagined_batch(
+    maker: RowMaker, rng: random.Random, size: int, openings: int = 0
+) -> Batch:
+    """Dialogues that nobody spoke: what is heard is laid out as if they had been.
+
+    `openings`: so many more of one turn, every intent equally often. They are short,
+    so they teach most phrasings a second.
+    """
     heard: list[Heard] = []
     replies: list[Row] = []
     transcripts: list[Row] = []
@@ -125,7 +131,15 @@ def imagined_batch(maker: RowMaker, rng: random.Random, size: int) -> Batch:
                 rng, dialogue.opening, turns, heard[first:], first, as_text=0.2
             )
         )
-    for _ in range(size // 2):
+    for _ in range(openings):
+        turn = draw_opening(rng)
+        words, num_frames = imagined_words(rng, turn.transcript)
+        heard.append(maker.hear(words, num_frames, is_outside=False))
+        index, entry = len(heard) - 1, asdict(turn)
+        replies.append(maker.reply_row(rng, None, [entry], heard[index:], index))
+        if rng.random() < 0.25:
+            transcripts.append(maker.transcript_row(rng, entry, heard[index], index))
+    for _ in range((size + openings // 2) // 2):
         # Copying must not lean on what callers usually say.
         said = draw_words(rng)
         words, num_frames = imagined_words(rng, said)
@@ -161,27 +175,51 @@ def spoken_batch(
             heard.append(maker.hear(words, len(mel), is_outside=outside))
             mels.append(mel)
             phones.append(classes)
-            if with_rows and (rng.random() < transcripts or turn["kind"] == "words"):
-                index = len(heard) - 1
-                row = maker.transcript_row(rng, turn, heard[-1], index)
-                transcript_rows.append(row)
-        if with_rows and dialogue.turns[0]["kind"] != "words":
-            replies.append(
-                maker.reply_row(
-                    rng,
-                    dialogue.opening,
-                    dialogue.turns,
-                    heard[first:],
-                    first,
-                    as_text=0.04 if augment else 0.0,
-                )
+        if with_rows:
+            found = dialogue_rows(
+                maker,
+                rng,
+                dialogue,
+                heard,
+                first,
+                transcripts=transcripts,
+                as_text=0.04 if augment else 0.0,
             )
+            replies += found[0]
+            transcript_rows += found[1]
     order = sorted(range(len(mels)), key=lambda i: len(mels[i]))
     groups = []
     for start in range(0, len(order), clips_a_group):
         chosen = order[start : start + clips_a_group]
         groups.append(_pad(rng, chosen, mels, phones, augment=augment))
     return Batch(tuple(groups), tuple(heard), tuple(replies), tuple(transcript_rows))
+
+
+def dialogue_rows(
+    maker: RowMaker,
+    rng: random.Random,
+    dialogue: StoredDialogue,
+    heard: Sequence[Heard],
+    first: int,
+    *,
+    transcripts: float,
+    as_text: float,
+) -> tuple[list[Row], list[Row]]:
+    """Its reply row, if it has replies, and some of its turns' transcript rows.
+
+    `first`: the number of the dialogue's first clip in `heard`.
+    """
+    replies, written = [], []
+    for index, turn in enumerate(dialogue.turns, first):
+        if rng.random() < transcripts or turn["kind"] == "words":
+            written.append(maker.transcript_row(rng, turn, heard[index], index))
+    if dialogue.turns[0]["kind"] != "words":
+        clips = heard[first : first + len(dialogue.turns)]
+        row = maker.reply_row(
+            rng, dialogue.opening, dialogue.turns, clips, first, as_text=as_text
+        )
+        replies.append(row)
+    return replies, written
 
 
 def _cut(

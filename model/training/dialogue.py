@@ -344,6 +344,13 @@ def draw_dialogue(rng: random.Random, split: Split = "train") -> Dialogue:
     return Dialogue(opening, tuple(turns))
 
 
+def draw_opening(rng: random.Random) -> Turn:
+    """A whole turn that opens a call, every intent equally often."""
+    spoken = _loosened(rng, grammar.draw(rng, rng.choice(grammar.INTENTS)))
+    reply = Policy().answer(spoken.intent, spoken.slots)
+    return Turn("speech", spoken, spoken.intent, spoken.text, reply)
+
+
 def words_only(rng: random.Random) -> Dialogue:
     """Words in no order, as one turn without a reply."""
     text = grammar.draw_words(rng)
@@ -369,7 +376,7 @@ def _draw_turn(rng: random.Random, policy: Policy, split: Split, *, last: bool) 
     else:
         intent = rng.choice(grammar.INTENTS + _SLOTS_ARE_HARD)
     spoken = grammar.draw(rng, intent, split)
-    breaks_off = rng.random() < (0.3 if last else 0.05)
+    breaks_off = rng.random() < (0.12 if last else 0.04)
     cuts = grammar.cut_points(spoken) if breaks_off else []
     if cuts:
         count = rng.choice(cuts)
@@ -377,7 +384,13 @@ def _draw_turn(rng: random.Random, policy: Policy, split: Split, *, last: bool) 
         reply = policy.answer("unfinished", Slots())
         said = " ".join(words[:count])
         return Turn("cut", spoken, "unfinished", said, reply, words[count])
-    if split == "train" and intent not in BARE_INTENTS and rng.random() < 0.3:
-        spoken = replace(spoken, text=grammar.loosen(rng, spoken.text))
+    if split == "train":
+        spoken = _loosened(rng, spoken)
     reply = policy.answer(intent, spoken.slots)
     return Turn("speech", spoken, intent, spoken.text, reply)
+
+
+def _loosened(rng: random.Random, spoken: Spoken) -> Spoken:
+    if spoken.intent in BARE_INTENTS or rng.random() >= 0.3:
+        return spoken
+    return replace(spoken, text=grammar.loosen(rng, spoken.text))

@@ -16,21 +16,28 @@ class TrainOptions:
     seed: int = 1
     sizes: Sizes = field(default_factory=Sizes)
     dialogues_a_step: int = 14
-    imagined_a_step: int = 48
+    imagined_a_step: int = 16
+    openings_a_step: int = 64
     # Beside the heard dialogues of the last stage. They are cheap, and the language
     # model is what needs most steps.
-    imagined_beside: int = 16
-    ear_every: int = 3
+    imagined_beside: int = 6
+    openings_beside: int = 24
+    ear_every: int = 1
+    # In the stage that ends the run, where the ear stays as it is.
+    read_a_step: int = 12
+    spliced_a_step: int = 64
+    steps_a_heard_shard: int = 3
     learning_rate: float = 1.5e-3
     # Shares of the budget.
     text_until: float = 0.20
     heads_until: float = 0.45
+    reading_from: float = 0.8
     decay_from: float = 0.65
     last_share: float = 0.03
     warm_up_steps: int = 100
     # Of an imagined clip's word pieces, those heard wrong; and blur, against the
-    # spread of the embeddings. About what a fair projector does.
-    imagined_wrong: float = 0.1
+    # spread of the embeddings. Means: a clip has between nothing and twice as much.
+    imagined_wrong: float = 0.15
     imagined_blur: float = 0.4
     # Small enough that those of a group are of one length.
     rows_a_group: int = 8
@@ -52,8 +59,10 @@ def on_gpu(options: TrainOptions) -> TrainOptions:
         options,
         minutes=24.0,
         dialogues_a_step=128,
-        imagined_a_step=256,
-        imagined_beside=96,
+        imagined_a_step=96,
+        openings_a_step=384,
+        imagined_beside=32,
+        openings_beside=144,
         ear_every=1,
         rows_a_group=96,
         clips_a_group=64,

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from model.ultravox.checkpoint import LoadOptions, load_checkpoint
 from model.ultravox.config import AudioEncoderConfig, UltravoxConfig
 from model.ultravox.encoder import EncoderLayer
 from model.ultravox.network import UltravoxModel
 from model.ultravox.projector import RMSNorm, StackingProjector
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from model.ultravox.encoder import AudioEncoder
 
 # Frames (20 ms) that the heads of each layer first look aside.
@@ -101,6 +104,19 @@ def fresh_network(config: UltravoxConfig, mel: Tensor, seed: int) -> UltravoxMod
         width = projector.linear_2.weight.shape[1]
         projector.linear_2.weight.normal_(0.0, 0.08 / math.sqrt(width))
     return network
+
+
+def take_values(network: UltravoxModel, checkpoint: Path) -> None:
+    """Begin with a checkpoint's values.
+
+    Raises:
+        ValueError: the checkpoint is of another size.
+    """
+    loaded = load_checkpoint(str(checkpoint), LoadOptions(device="cpu"))
+    values, own = loaded.network.state_dict(), network.state_dict()
+    if {k: v.shape for k, v in values.items()} != {k: v.shape for k, v in own.items()}:
+        raise ValueError(f"{checkpoint} is of another size than this run")
+    network.load_state_dict({k: v.float() for k, v in values.items()})
 
 
 def _start_encoder(encoder: AudioEncoder, mel: Tensor) -> None:

@@ -184,6 +184,8 @@ def main() -> None:
         *("minutes", "text_until", "heads_until", "decay_from", "learning_rate"),
         *("seed", "num_threads", "workers", "ear_every", "warm_up_steps"),
         *("dialogues_a_step", "imagined_a_step", "imagined_beside"),
+        *("reading_from", "read_a_step", "spliced_a_step"),
+        *("openings_a_step", "openings_beside", "rows_a_group"),
         *("device", "arithmetic", "max_steps", "tokenizer_dialogues"),
     )
     for name in given:

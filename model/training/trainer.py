@@ -20,17 +20,18 @@ from torch import Tensor, nn
 from model.training.arithmetic import Arithmetic
 from model.training.batches import BatchMaker, BatchSizes, StepInput, Workers
 from model.training.dataset import Batch, StoredDialogue, spoken_batch
-from model.training.heads import FrameHead, WordHead, mixtures
+from model.training.heads import FrameHead, WordHead
+from model.training.hearing import Ear, imagine
+from model.training.kept_hearing import KeptHearing
 from model.training.options import TrainOptions
 from model.training.reading import (
     groups_of_like_length,
     read_group,
     share_wholly_right,
 )
-from model.training.rows import Heard, Row, RowMaker
-from model.training.start import build_config, fresh_network
+from model.training.rows import Row, RowMaker
+from model.training.start import build_config, fresh_network, take_values
 from model.training.tokenizer import load_or_train_tokenizer
-from model.ultravox.checkpoint import LoadOptions, load_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,11 +70,14 @@ class Trainer:
             options.dialogues_a_step,
             options.imagined_a_step,
             options.imagined_beside,
+            options.openings_a_step,
+            options.openings_beside,
             options.clips_a_group,
         )
         self._batches = BatchMaker(tokenizer, corpus, sizes)
         self._workers: Workers | None = None
         self.shards: tuple[str, ...] = ()
+        self._kept = KeptHearing(self.maker)
         self.look_for_shards()
         sample = spoken_batch(
             self.maker, random.Random(0), self.dialogues[:8], with_rows=False
@@ -85,11 +89,14 @@ class Trainer:
         mel = torch.from_numpy(sample.audio[-1].mel)
         self.network = fresh_network(config, mel, options.seed)
         if start_from is not None:
-            self._start_from(start_from)
-        self.frame_head = FrameHead(options.sizes.d_model)
-        self.word_head = WordHead(0.08 * options.sizes.text_width**0.5)
-        self.everything = nn.ModuleList([self.network, self.frame_head, self.word_head])
+            take_values(self.network, start_from)
+        frame_head = FrameHead(options.sizes.d_model)
+        word_head = WordHead(0.08 * options.sizes.text_width**0.5)
+        self.everything = nn.ModuleList([self.network, frame_head, word_head])
         self.everything.to(self.device)
+        self._ear = Ear(
+            self.network, frame_head, word_head, maker.silence, self.arithmetic
+        )
         parameters = list(self.everything.parameters())
         matrices = [p for p in parameters if p.dim() > 1]
         others = [p for p in parameters if p.dim() < 2]
@@ -118,16 +125,6 @@ class Trainer:
         with self.arithmetic.kernels():
             self.listen(sample, {})[1].backward()  # type: ignore[no-untyped-call]
         self.optimizer.zero_grad(set_to_none=True)
-
-    def _start_from(self, checkpoint: Path) -> None:
-        loaded = load_checkpoint(str(checkpoint), LoadOptions(device="cpu"))
-        values = loaded.network.state_dict()
-        own = self.network.state_dict()
-        if {k: v.shape for k, v in values.items()} != {
-            k: v.shape for k, v in own.items()
-        }:
-            raise ValueError(f"{checkpoint} is of another size than this run")
-        self.network.load_state_dict({k: v.float() for k, v in values.items()})
 
     def look_for_shards(self) -> None:
         """Take in shards of the corpus that have appeared since."""
@@ -170,6 +167,8 @@ class Trainer:
             stage = "text"
         elif progress < options.heads_until:
             stage = "heads"
+        elif progress >= options.reading_from:
+            stage = "reading"
         if stage != self.stage:
             self.stage, self.stage_began_step = stage, self.step
 
@@ -178,7 +177,7 @@ class Trainer:
         options = self.options
         since = self.step - self.stage_began_step
         warm = 1.0
-        if self.stage != "all":
+        if self.stage in {"text", "heads"}:
             warm = min((since + 1) / options.warm_up_steps, 1.0)
         over = (self.progress - options.decay_from) / (1 - options.decay_from)
         share = 1 - (1 - options.last_share) * min(max(over, 0.0), 1.0)
@@ -189,10 +188,14 @@ class Trainer:
     def take_step(self) -> dict[str, float]:
         """One update; the losses."""
         self._enter_stage()
-        given = self._input()
         numbers: dict[str, float] = {}
-        with self.arithmetic.kernels():
-            loss = self._loss(given, numbers)
+        if self.stage == "reading":
+            with self.arithmetic.kernels():
+                loss = self._reading_loss(numbers)
+        else:
+            given = self._input()
+            with self.arithmetic.kernels():
+                loss = self._loss(given, numbers)
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -209,17 +212,23 @@ class Trainer:
         return numbers | {"loss": loss.item()}
 
     def _loss(self, given: StepInput, numbers: dict[str, float]) -> Tensor:
+        options = self.options
         loss = torch.zeros((), device=self.device)
         clips = 0
         if given.imagined is not None:
             heard = given.imagined.heard
-            vectors = self._imagine(heard, given.noise_seed)
+            vectors = imagine(
+                heard,
+                self.network.language_model.get_input_embeddings().weight,
+                self.maker.silence,
+                given.noise_seed,
+                wrong=options.imagined_wrong,
+                blur=options.imagined_blur,
+            )
             loss = loss + self._answers(given.imagined, vectors, numbers)
             clips += len(heard)
         if given.spoken is not None:
-            ear_learns = (
-                self.stage == "heads" or self.step % self.options.ear_every == 0
-            )
+            ear_learns = self.stage == "heads" or self.step % options.ear_every == 0
             with nullcontext() if ear_learns else torch.no_grad():
                 vectors, heard_loss = self.listen(given.spoken, numbers)
             if ear_learns:
@@ -228,6 +237,36 @@ class Trainer:
             clips += len(given.spoken.heard)
         numbers["clips"] = float(clips)
         return loss
+
+    def _reading_loss(self, numbers: dict[str, float]) -> Tensor:
+        """The language model alone, on what the ear gave; the ear stays as it is."""
+        options = self.options
+        since = self.step - self.stage_began_step
+        kept = self._kept
+        while kept.num_shards < min(
+            1 + since // options.steps_a_heard_shard, len(self.shards)
+        ):
+            name = self.shards[kept.num_shards]
+            path = self.folder / f"heard-{self.stage_began_step}-{name}.pt"
+            kept.hear(self._batches.shard(name), path, self._hear)
+        rng = random.Random(f"{options.seed}-{self.step}-reading")
+        batch, vectors = kept.batch(rng, options.read_a_step, options.spliced_a_step)
+        numbers["clips"] = float(len(vectors))
+        vectors = [v.to(self.device) for v in vectors]
+        return self._answers(batch, vectors, numbers, "heard_")
+
+    @torch.no_grad()
+    def _hear(self, dialogues: Sequence[StoredDialogue]) -> list[Tensor]:
+        """Vectors of the dialogues' clips."""
+        batch = spoken_batch(
+            self.maker,
+            random.Random(0),
+            dialogues,
+            augment=False,
+            with_rows=False,
+            clips_a_group=self.options.clips_a_group,
+        )
+        return self.listen(batch, {})[0]
 
     def _answers(
         self,
@@ -249,57 +288,11 @@ class Trainer:
                 numbers[name], numbers[f"{name}_right"] = value.item(), right.item()
         return loss
 
-    def _imagine(self, heard: tuple[Heard, ...], noise_seed: int) -> list[Tensor]:
-        """What a good projector would give, with the errors of a fair one."""
-        options = self.options
-        ids, shares = mixtures(heard, self.maker.silence)
-        embeddings = self.network.language_model.get_input_embeddings().weight
-        generator = torch.Generator().manual_seed(noise_seed)
-        wrong = torch.rand(ids.shape, generator=generator) < options.imagined_wrong
-        others = torch.randint(0, len(embeddings), ids.shape, generator=generator)
-        ids = torch.where(wrong, others, ids).to(self.device)
-        mixed = (embeddings[ids] * shares[..., None].to(self.device)).sum(1)
-        noise = torch.randn(mixed.shape, generator=generator).to(self.device)
-        mixed = mixed + noise * (options.imagined_blur * embeddings.detach().std())
-        return list(mixed.split([h.num_tokens for h in heard]))
-
     def listen(
         self, batch: Batch, numbers: dict[str, float]
     ) -> tuple[list[Tensor], Tensor]:
         """Audio vectors of each clip, and the two heads' loss."""
-        network = self.network
-        vectors: list[Tensor] = [torch.empty(0)] * len(batch.heard)
-        states, classes = [], []
-        for audio in batch.audio:
-            mel, num_frames, phones = (
-                torch.from_numpy(a).to(self.device)
-                for a in (audio.mel, audio.num_frames, audio.phones)
-            )
-            counts = torch.tensor(
-                [batch.heard[c].num_tokens for c in audio.clips], device=self.device
-            )
-            with self.arithmetic.autocast():
-                out = network.audio_tower(mel, num_frames)
-                projected = network.multi_modal_projector(out, counts).float()
-            frames = torch.arange(out.shape[1], device=self.device)
-            valid = frames < ((num_frames + 1) // 2)[:, None]
-            states.append(out[valid].float())
-            classes.append(phones[:, : out.shape[1]][valid])
-            for row, clip in enumerate(audio.clips):
-                vectors[clip] = projected[row, : int(counts[row])]
-        frame_loss, frame_right = self.frame_head(torch.cat(states), torch.cat(classes))
-        ids, shares = mixtures(batch.heard, self.maker.silence, self.device)
-        embeddings = network.language_model.get_input_embeddings().weight.detach()
-        word_loss, word_right = self.word_head(
-            torch.cat(vectors), embeddings, ids, shares
-        )
-        numbers.update(
-            frame=frame_loss.item(),
-            frame_right=frame_right.item(),
-            word=word_loss.item(),
-            word_right=word_right.item(),
-        )
-        return vectors, frame_loss + word_loss
+        return self._ear.listen(batch, numbers)
 
     def _predict(
         self, rows: Sequence[Row], vectors: list[Tensor]
@@ -349,4 +342,4 @@ class Trainer:
         self.stage_began_step = state["stage_began_step"]
         self.spent_s = state["spent_s"]
         if self._chooses_arithmetic():
-            self.arithmetic = Arithmetic.choose("cpu", state["arithmetic"])
+            self.arithmetic.dtype = Arithmetic.choose("cpu", state["arithmetic"]).dtype

@@ -38,6 +38,11 @@ OPTIONS = TrainOptions(
     dialogues_a_step=3,
     imagined_a_step=4,
     imagined_beside=2,
+    openings_a_step=2,
+    openings_beside=2,
+    read_a_step=3,
+    spliced_a_step=6,
+    ear_every=3,
     tokenizer_dialogues=1000,
     warm_up_steps=2,
     text_until=0.2,
@@ -62,7 +67,8 @@ def _steps(trainer: Trainer, count: int) -> list[dict[str, float]]:
 def test_losses_fall_through_all_stages(corpus: Path, tmp_path: Path) -> None:
     trainer = Trainer(replace(OPTIONS, max_steps=45), tmp_path, corpus)
     numbers = _steps(trainer, 45)
-    text, heads, everything = numbers[:9], numbers[9:23], numbers[23:]
+    text, heads, everything = numbers[:9], numbers[9:23], numbers[23:36]
+    reading = numbers[36:]
     assert text[-1]["reply"] < text[0]["reply"]
     assert "frame" not in text[0]
     assert "reply" not in heads[0]
@@ -71,22 +77,26 @@ def test_losses_fall_through_all_stages(corpus: Path, tmp_path: Path) -> None:
     # The ear is updated in some steps only; the language model in all.
     with_ear = ["hearing_norm" in n for n in everything]
     assert with_ear[:6].count(True) == 2
-    assert all("reading_norm" in n for n in everything)
+    assert all("reading_norm" in n for n in everything + reading)
+    # In the end the ear is as it is, and nothing is imagined.
+    assert not any({"hearing_norm", "frame", "reply"} & n.keys() for n in reading)
+    assert reading[-1]["heard_reply"] < everything[0]["heard_reply"]
     assert trainer.progress == 1
     assert trainer.learning_rate() == pytest.approx(0.03 * 1.5e-3)
 
 
 def test_a_resumed_run_is_the_unbroken_one(corpus: Path, tmp_path: Path) -> None:
     unbroken = Trainer(OPTIONS, tmp_path / "a", corpus)
-    whole = _steps(unbroken, 14)
-    first = Trainer(OPTIONS, tmp_path / "b", corpus)
-    _steps(first, 7)
-    first.save()
-    second = Trainer(OPTIONS, tmp_path / "b", corpus)
-    second.resume()
-    rest = _steps(second, 7)
-    assert [n["loss"] for n in rest] == [n["loss"] for n in whole[7:]]
-    ours, theirs = unbroken.everything.state_dict(), second.everything.state_dict()
+    whole = [n["loss"] for n in _steps(unbroken, 19)]
+    broken = Trainer(OPTIONS, tmp_path / "b", corpus)
+    losses = [n["loss"] for n in _steps(broken, 7)]
+    for count in (10, 2):  # the second break is where the ear has done its part
+        broken.save()
+        broken = Trainer(OPTIONS, tmp_path / "b", corpus)
+        broken.resume()
+        losses += [n["loss"] for n in _steps(broken, count)]
+    assert losses == whole
+    ours, theirs = unbroken.everything.state_dict(), broken.everything.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
