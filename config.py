@@ -109,6 +109,10 @@ class Settings(BaseSettings):
     # --- the model ---
     model: str = Field("", description="directory or hub id; empty: see README")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
+    card_gb: str = Field(
+        "",
+        description="GB of weights a GPU may hold, or a list; empty: 4/5 of the free",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="number format of the weights"
     )
@@ -462,6 +466,16 @@ def _explain(error: Any, origin: Mapping[str, str]) -> str:
 
 def _cross_checks(settings: Settings) -> list[str]:
     problems = []
+    try:
+        gb_a_card = numbers(settings.card_gb)
+    except ValueError:
+        gb_a_card = (0.0,)
+    if any(gb <= 0 for gb in gb_a_card):
+        problems.append(
+            f"ULTRAVOX_CARD_GB is {settings.card_gb!r}, not numbers above 0"
+        )
+    if gb_a_card and settings.quantize != "none":
+        problems.append("ULTRAVOX_CARD_GB and ULTRAVOX_QUANTIZE exclude each other")
     if settings.engine == "openai" and not settings.engine_url:
         problems.append("ULTRAVOX_ENGINE=openai needs ULTRAVOX_ENGINE_URL")
     if settings.turn_more_below and (
@@ -515,6 +529,11 @@ def _shared_store_problems(settings: Settings) -> list[str]:
 def comma_list(text: str) -> list[str]:
     """The parts of a comma separated setting, without blanks."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """The parts of a comma list as numbers.  Raises ValueError."""
+    return tuple(float(part) for part in comma_list(text))
 
 
 def settings_table() -> str:

@@ -14,6 +14,10 @@ import psutil
 from model.errors import ModelLoadError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+
     from model.ultravox.checkpoint import Checkpoint
 
 _REST_SLOTS: Final = 4
@@ -48,6 +52,16 @@ def dialogues_for(max_calls: int, slots: int) -> int:
     return min(max_calls, max(1, slots - _REST_SLOTS))
 
 
+def room_for_dialogues(
+    layers: Sequence[torch.device], free_bytes: Mapping[torch.device, int]
+) -> int:
+    """Bytes for dialogues of which each card holds its layers' share: the fullest card
+    decides."""
+    return min(
+        free_bytes[card] * len(layers) // layers.count(card) for card in set(layers)
+    )
+
+
 def slots_for(checkpoint: Checkpoint, max_calls: int, max_context_tokens: int) -> int:
     """`num_slots` for a loaded model on its device; raises ModelLoadError."""
     import torch
@@ -62,8 +76,9 @@ def slots_for(checkpoint: Checkpoint, max_calls: int, max_context_tokens: int) -
         dtype=checkpoint.dtype,
     )
     if checkpoint.device.type == "cuda":
-        free_bytes, _ = torch.cuda.mem_get_info(checkpoint.device)
-        budget_bytes = int(_GPU_SHARE * free_bytes)
+        layers = checkpoint.layer_devices or (checkpoint.device,)
+        free = {card: torch.cuda.mem_get_info(card)[0] for card in set(layers)}
+        budget_bytes = int(_GPU_SHARE * room_for_dialogues(layers, free))
     else:
         budget_bytes = int(_CPU_SHARE * psutil.virtual_memory().available)
     return num_slots(max_calls, one.num_bytes, budget_bytes)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from config import DEFAULT_MODEL, Settings, comma_list
+from config import DEFAULT_MODEL, Settings, comma_list, numbers
 from model.engine.interface import ReplyEngine
 from model.errors import ModelLoadError
 from model.turn_model import TurnModel
@@ -219,9 +219,15 @@ def _load(settings: Settings, state: ServiceState, name: str) -> Checkpoint:
     def report(progress: str) -> None:
         state.phase = f"loading {name}: {progress}"
 
-    hub = HubOptions(report=report)
     return load_checkpoint(
-        name, LoadOptions(settings.device, settings.dtype, hub, settings.quantize)
+        name,
+        LoadOptions(
+            settings.device,
+            settings.dtype,
+            HubOptions(report=report),
+            settings.quantize,
+            card_gb=numbers(settings.card_gb),
+        ),
     )
 
 

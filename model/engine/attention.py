@@ -88,6 +88,8 @@ class PackedBatch:
     # Masks are the same in all layers of one kind.
     _masks: dict[tuple[int, int | None], Tensor | None] = field(default_factory=dict)
     _gathered_slots: Tensor | None = None
+    # The same batch for layers on other cards.
+    _elsewhere: dict[torch.device, PackedBatch] = field(default_factory=dict)
 
     def attend(
         self,
@@ -104,6 +106,11 @@ class PackedBatch:
         Stores the new keys and values first. `window` is the number of positions a
         sliding layer looks back on, its own included.
         """
+        if self.cache.is_spread and key.device != self.places.device:
+            there = self._on(key.device)
+            return there.attend(
+                layer, query, key, value, scaling=scaling, window=window
+            )
         self.cache.write(layer, self.places, key, value)
         keys, values = self.cache.keys[layer], self.cache.values[layer]
         if self.paged is not None:
@@ -131,6 +138,22 @@ class PackedBatch:
             mask = self._mask(index, window)
             outputs.append(_prefill(prefill, query, keys, values, mask, scaling))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def _on(self, device: torch.device) -> PackedBatch:
+        if device not in self._elsewhere:
+            paged = self.paged
+            if paged is not None:
+                paged = PagedStep(paged.kernel, paged.rows.to(device))
+            self._elsewhere[device] = PackedBatch(
+                self.cache,
+                self.places.to(device),
+                self.decodes,
+                self.prefills,
+                self.shared,
+                self.gathers,
+                paged,
+            )
+        return self._elsewhere[device]
 
     def _decode_sharing(
         self, query: Tensor, keys: Tensor, values: Tensor, scaling: float

@@ -121,6 +121,7 @@ class Engine:
             device=checkpoint.device,
             dtype=checkpoint.dtype,
             has_spare=wants_steps(self._options.runner, checkpoint.device.type),
+            layer_devices=checkpoint.layer_devices,
         )
         # Counted before the runner moves them: what every decode step reads.
         self._step_weights_bytes = _bytes_read(checkpoint.network.language_model)
@@ -160,7 +161,7 @@ class Engine:
             engine="local",
             model_name=self._checkpoint.name,
             weights_kind=self._checkpoint.weights_kind,
-            device=str(self._checkpoint.device),
+            device=named_devices(self._checkpoint),
             dtype=str(self._checkpoint.dtype).removeprefix("torch."),
             num_parameters=self._checkpoint.num_parameters,
             context_tokens=self._context_tokens,
@@ -370,6 +371,12 @@ class Engine:
         except RuntimeError:  # the loop is closed: nobody listens any more
             with self._wakeup:
                 self._is_stopping = True
+
+
+def named_devices(checkpoint: Checkpoint) -> str:
+    """The device, or all that hold layers."""
+    devices = dict.fromkeys((checkpoint.device, *checkpoint.layer_devices))
+    return " + ".join(str(device) for device in devices)
 
 
 def _bytes_read(language_model: Any) -> int:

@@ -88,6 +88,13 @@ def make_steps(
     device_type = cache.keys[0].device.type
     if not wants_steps(options, device_type):
         return None, "eager"
+    if cache.is_spread:
+        if options.fixed_decode == "on":
+            raise ModelLoadError(
+                "decode steps over several cards cannot be captured",
+                subject="fixed_decode",
+            )
+        return None, "eager (several cards)"
     on_cpu = device_type == "cpu"
     steps = DecodeSteps(forward, cache, kernel=kernel, captures=not on_cpu)
     if on_cpu:

@@ -16,6 +16,8 @@ import torch
 from model.errors import ModelLoadError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -35,8 +37,11 @@ class KvCache:
         device: torch.device,
         dtype: torch.dtype,
         has_spare: bool = False,
+        layer_devices: Sequence[torch.device] = (),
     ) -> None:
-        """`has_spare`: one slot more, `spare_slot`, where rows of no request decode."""
+        """`has_spare`: one slot more, `spare_slot`, where rows of no request decode.
+        `layer_devices`: of each layer, where not all are on `device`."""
+        self.is_spread = len(set(layer_devices)) > 1
         self.spare_slot = num_slots
         self.num_slots = num_slots
         self.max_context_tokens = max_context_tokens
@@ -54,10 +59,10 @@ class KvCache:
             max_context_tokens,
             self.head_dim,
         )
-        num_layers = int(text_config.num_hidden_layers)
+        places = layer_devices or [device] * int(text_config.num_hidden_layers)
         try:
-            self.keys = [_zeros(shape, device, dtype) for _ in range(num_layers)]
-            self.values = [_zeros(shape, device, dtype) for _ in range(num_layers)]
+            self.keys = [_zeros(shape, place, dtype) for place in places]
+            self.values = [_zeros(shape, place, dtype) for place in places]
         except (RuntimeError, MemoryError) as exc:  # torch's and numpy's
             raise ModelLoadError(
                 f"no memory for {num_slots} slots of {max_context_tokens} tokens; "

@@ -103,6 +103,8 @@ class TransformersForward:
         language_model.set_attn_implementation(_ATTENTION_NAME)
         self._model = language_model
         self._embed = language_model.get_input_embeddings()
+        last = language_model.get_decoder().layers[-1]
+        self._rows_device = next(last.parameters()).device
 
     def embed(self, ids: Tensor) -> Tensor:
         """(N,) ids -> (N, E), scaled if the model scales them."""
@@ -117,7 +119,7 @@ class TransformersForward:
             position_ids=positions[None],
             use_cache=False,
             packed_batch=batch,
-            logits_to_keep=rows,
+            logits_to_keep=rows.to(self._rows_device),
         )
         return cast("Tensor", output.logits[0])
 
@@ -166,7 +168,7 @@ class LlamaForward:
     """Llama's layers on packed tokens.
 
     Projections of the same input are one product each, and the rotary tables are
-    computed once, by the model's own code.
+    computed once, by the model's own code. Layers may be on several cards.
 
     Source: transformers `models/llama/modeling_llama.py`.
     """
@@ -177,11 +179,13 @@ class LlamaForward:
         self._num_heads: int = config.num_attention_heads
         self._num_kv_heads: int = config.num_key_value_heads
         cos, sin = _rotary_tables(decoder.rotary_emb, config.max_position_embeddings)
-        self._cos = cos.to(self._embeddings.dtype)
-        self._sin = sin.to(self._embeddings.dtype)
+        self._cos = cos.to(self._embeddings.device, self._embeddings.dtype)
+        self._sin = sin.to(self._embeddings.device, self._embeddings.dtype)
         self._layers = [_LlamaLayer(layer) for layer in decoder.layers]
         self._norm = _Norm(decoder.norm)
+        self._head_device: torch.device = language_model.lm_head.weight.device
         self._head = join([language_model.lm_head])
+        self._crossings = _crossings(self._embeddings.device, self._layers, self._norm)
 
     def embed(self, ids: Tensor) -> Tensor:
         """(N,) ids -> (N, E)."""
@@ -196,6 +200,8 @@ class LlamaForward:
         sin = self._sin[positions].unsqueeze(1)
         N, Q, K, D = len(x), self._num_heads, self._num_kv_heads, cos.shape[-1]
         for index, layer in enumerate(self._layers):
+            if index in self._crossings:
+                x, cos, sin = (t.to(self._crossings[index]) for t in (x, cos, sin))
             qkv = layer.qkv(layer.attention_norm(x)).view(N, Q + 2 * K, D)
             qk = qkv[:, : Q + K]
             # Halves swapped and signed by the table: RoPE in three operations.
@@ -206,6 +212,11 @@ class LlamaForward:
             x = x + layer.output(attended.reshape(N, Q * D))
             gate, up = layer.gate_up(layer.ffn_norm(x)).chunk(2, dim=-1)
             x = x + layer.down(F.silu(gate) * up)
+        if self._crossings:
+            x = x.to(self._crossings.get(len(self._layers), x.device))
+            rows = rows.to(x.device)
+            kept = self._norm(x[rows]).to(self._head_device)
+            return cast("Tensor", self._head(kept)).to(embeds.device)
         return cast("Tensor", self._head(self._norm(x[rows])))
 
 
@@ -214,6 +225,7 @@ class _Norm:
 
     def __init__(self, norm: Any) -> None:
         self._weight: Tensor = norm.weight
+        self.device = self._weight.device
         self._eps: float = norm.variance_epsilon
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -232,6 +244,18 @@ class _LlamaLayer:
         self.ffn_norm = _Norm(layer.post_attention_layernorm)
         self.gate_up = join([mlp.gate_proj, mlp.up_proj])
         self.down = join([mlp.down_proj])
+
+
+def _crossings(
+    first: torch.device, layers: list[_LlamaLayer], norm: _Norm
+) -> dict[int, torch.device]:
+    """Before which layers the activations go to another card; the last is the norm."""
+    crossings, here = {}, first
+    devices = [layer.attention_norm.device for layer in layers] + [norm.device]
+    for index, device in enumerate(devices):
+        if device != here:
+            crossings[index] = here = device
+    return crossings
 
 
 def _rotary_tables(rotary: Any, max_positions: int) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ measured here, so `why_not` tries it against plain arithmetic before it is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -55,6 +55,15 @@ class PagedRows:
             torch.tensor(slots, dtype=torch.int32, device=device)[:, None],
             max(counts),
             max(lengths),
+        )
+
+    def to(self, device: torch.device) -> PagedRows:
+        """The same on another card."""
+        return replace(
+            self,
+            first_query=self.first_query.to(device),
+            lengths=self.lengths.to(device),
+            slots=self.slots.to(device),
         )
 
 

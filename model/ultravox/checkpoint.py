@@ -35,6 +35,15 @@ from model.ultravox.lengths import (
 )
 from model.ultravox.mel import LogMel
 from model.ultravox.network import UltravoxModel
+from model.ultravox.placement import (
+    Card,
+    Placement,
+    cards_of,
+    layer_devices,
+    on_no_device,
+    place,
+    spread,
+)
 from model.ultravox.quantize import Quantization, quantize
 from model.ultravox.repository import (
     TOKENIZER_FILES,
@@ -81,6 +90,11 @@ class LoadOptions:
     hub: HubOptions = field(default_factory=HubOptions)
     quantize: Quantization = "none"
     """Bits of the language model's weights; they pass through main memory once."""
+    cards: tuple[Card, ...] | None = None
+    """Over which a model that is too large for the first is spread; None: every GPU,
+    if `device` names no particular one."""
+    card_gb: tuple[float, ...] = ()
+    """Weights each of them may hold at most, or one number for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +111,8 @@ class Checkpoint:
     dtype: torch.dtype
     weights_version: str = ""
     """Tells these weights from others of the same name."""
+    layer_devices: tuple[torch.device, ...] = ()
+    """Of each decoder layer, where several cards hold them; empty: all on `device`."""
     num_parameters: int = field(init=False)  # tied ones once
     weights_bytes: int = field(init=False)
 
@@ -175,9 +191,15 @@ def load_checkpoint(name: str, options: LoadOptions | None = None) -> Checkpoint
     dtype = choose_dtype(options.dtype, device, stored=config.torch_dtype)
     is_whole = options.quantize == "none"
     loaded_on = device if is_whole else torch.device("cpu")
-    _check_memory(config, loaded_on, dtype)  # before gigabytes are fetched
+    empty = _without_memory(config)
+    placement = None
+    if is_whole and (cards := _cards(options, device)):
+        placement = place(empty, dtype, cards)
+        device = loaded_on = cards[0].device
+    if placement is None:
+        _check_memory(empty, loaded_on, dtype)  # before gigabytes are fetched
     sources = _sources(config, repository, options.hub)
-    network = _build(config, loaded_on, dtype)
+    network = _build(config, loaded_on, dtype, placement)
     load_weights(network, sources)
     network.eval().requires_grad_(False)
     if not is_whole:
@@ -200,6 +222,7 @@ def load_checkpoint(name: str, options: LoadOptions | None = None) -> Checkpoint
         device=device,
         dtype=dtype,
         weights_version=_weights_version(sources),
+        layer_devices=layer_devices(network) if placement else (),
     )
     logger.info(
         "model_loaded",
@@ -296,12 +319,24 @@ def _sources(
     return sources
 
 
-def _check_memory(
-    config: UltravoxConfig, device: torch.device, dtype: torch.dtype
-) -> None:
-    """Say beforehand that the weights will not fit, rather than be killed for it."""
+def _cards(options: LoadOptions, device: torch.device) -> tuple[Card, ...]:
+    """Cards to choose among; a particular device is no choice."""
+    if options.cards is not None:
+        return options.cards
+    return cards_of(options.card_gb) if str(device) == "cuda" else ()
+
+
+def _without_memory(config: UltravoxConfig) -> UltravoxModel:
     with torch.device("meta"), no_init_weights():
         network = UltravoxModel(config)
+    network.language_model.tie_weights()
+    return network
+
+
+def _check_memory(
+    network: UltravoxModel, device: torch.device, dtype: torch.dtype
+) -> None:
+    """Say beforehand that the weights will not fit, rather than be killed for it."""
     needed = sum(p.numel() for p in network.parameters()) * dtype.itemsize
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -318,14 +353,21 @@ def _check_memory(
 
 
 def _build(
-    config: UltravoxConfig, device: torch.device, dtype: torch.dtype
+    config: UltravoxConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    placement: Placement | None,
 ) -> UltravoxModel:
     """An empty network in its final place: real buffers, weights yet to come."""
     default_dtype = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
+    building = torch.device(device) if placement is None else on_no_device()
     try:
-        with _explaining_memory(), torch.device(device), no_init_weights():
-            network = UltravoxModel(config)
+        with _explaining_memory(), no_init_weights():
+            with building:
+                network = UltravoxModel(config)
+            if placement is not None:
+                spread(network, placement)
     finally:
         torch.set_default_dtype(default_dtype)
     network.language_model.tie_weights()

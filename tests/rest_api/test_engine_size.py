@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from model.errors import ModelLoadError
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
-from rest_api.engine_size import dialogues_for, num_slots, slots_for
+from rest_api.engine_size import (
+    dialogues_for,
+    num_slots,
+    room_for_dialogues,
+    slots_for,
+)
 from tools.make_tiny_checkpoint import write_tiny_checkpoint
 
 GIB = 2**30
@@ -46,3 +52,11 @@ def test_a_tiny_model_has_room_for_every_call(tmp_path: Path) -> None:
     write_tiny_checkpoint(tmp_path)
     checkpoint = load_checkpoint(str(tmp_path), LoadOptions(device="cpu"))
     assert slots_for(checkpoint, 40, 4096) == 44
+
+
+def test_the_fullest_of_several_cards_decides() -> None:
+    first, second = torch.device("cuda", 0), torch.device("cuda", 1)
+    layers = (first, first, second, second)
+    free = {first: 2 * GIB, second: 10 * GIB}  # the first has the audio tower as well
+    assert room_for_dialogues(layers, free) == 4 * GIB
+    assert room_for_dialogues((first,), {first: 5 * GIB}) == 5 * GIB

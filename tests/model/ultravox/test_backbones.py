@@ -47,9 +47,16 @@ _FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
+def backbone_config(family: str, num_hidden_layers: int = 2) -> Any:
+    """Of a tiny language model of the family, as wide as the fixtures'."""
+    values = {**_SIZES, **_FAMILIES[family], "num_hidden_layers": num_hidden_layers}
+    if "layer_types" in values:
+        values["layer_types"] = values["layer_types"] * (num_hidden_layers // 2)
+    return AutoConfig.for_model(family, **values)
+
+
 def _write(folder: Path, family: str) -> tuple[Path, Any]:
-    config = AutoConfig.for_model(family, **_SIZES, **_FAMILIES[family])
-    return write_with_backbone(folder, config)
+    return write_with_backbone(folder, backbone_config(family))
 
 
 @pytest.mark.slow
