@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-import socket
 import sys
 import threading
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.free_port import free_port as find_free_port
 
 # How long an example takes says more about the machine than about us.
 hypothesis.settings.register_profile("any_machine", deadline=None)
@@ -85,14 +86,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture
 def free_port() -> Callable[[], int]:
-    """Asks the system for TCP ports of 127.0.0.1 that nobody listens on."""
-
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return find
+    """Finds TCP ports of 127.0.0.1 that nobody listens on."""
+    return find_free_port
 
 
 @pytest.fixture

@@ -23,18 +23,12 @@ import pytest
 
 from model.client import RemoteSpeechService
 from model.speech import SessionOptions
+from tests.free_port import free_port
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "ultravox_api_server.py"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -21,6 +20,7 @@ from agi_handlers.sidecar import Sidecar, SidecarOptions, sidecar_command
 from model.client import RemoteSpeechService
 from model.errors import SpeechUnavailable
 from model.speech import SessionOptions, TypedTurn
+from tests.free_port import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -50,13 +50,6 @@ if mood.exists() and mood.read_text() == "die":
 threading.Thread(target=watch, daemon=True).start()
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Answer).serve_forever()
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Mood:

@@ -204,12 +204,16 @@ class Asterisk:
 
 
 def _free_port_span() -> int:
-    """The first of a span of ports, with the SIP ports free."""
+    """The first of a span of ports, with those of SIP and AMI free."""
     for _ in range(100):
         first = random.randrange(20_000, 32_000, _PORT_SPAN)
         try:
-            for port in (first, first + 1):
-                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            for kind, port in (
+                (socket.SOCK_DGRAM, first),
+                (socket.SOCK_DGRAM, first + 1),
+                (socket.SOCK_STREAM, first + 2),
+            ):
+                with socket.socket(socket.AF_INET, kind) as probe:
                     probe.bind(("127.0.0.1", port))
         except OSError:
             continue

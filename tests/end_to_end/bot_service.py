@@ -20,6 +20,7 @@ from urllib.request import urlopen
 import psutil
 
 from tests.end_to_end.asterisk_lab import ROOT, die_with_parent
+from tests.free_port import free_port
 
 _START_TIMEOUT_S: Final = 90  # importing torch on a busy machine takes long
 _STOP_TIMEOUT_S: Final = 30
@@ -69,6 +70,8 @@ class BotService:
         """
         agi, http, audio = agi_port or free_port(), free_port(), free_port()
         _write_campaigns(folder / "campaigns")
+        on_dialer = folder / "on-dialer"
+        on_dialer.mkdir(exist_ok=True)
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -83,6 +86,7 @@ class BotService:
             "AUDIOSOCKET_PORT": str(audio),
             "ENGINE": "scripted",
             "DATA_DIR": str(folder / "data"),
+            "ASTERISK_DIR": str(on_dialer),
             "CAMPAIGNS_DIR": str(folder / "campaigns"),
             "LOG_FORMAT": "json",
             **(settings or {}),
@@ -175,7 +179,7 @@ class BotService:
                     found.append(child)
         return sorted(found, key=lambda one: one.pid)
 
-    async def becomes(self, status: str, timeout_s: float = 30.0) -> None:
+    async def becomes(self, status: str, timeout_s: float = 60.0) -> None:
         """Until BOT_STATUS of agi://host/health is that."""
         deadline = time.monotonic() + timeout_s
         while (found := self.status()) != status:
@@ -205,19 +209,25 @@ class BotService:
             await asyncio.sleep(0.1)
 
     def _connections_at(self, ports: Collection[int]) -> list[str]:
+        found = []
+        for phone_half in self.phone_halves():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += phone_half.net_connections("tcp")
         return [
             f"{one.laddr.port} from {one.raddr.port}"
-            for phone_half in self.phone_halves()
-            for one in phone_half.net_connections("tcp")
+            for one in found
             if one.raddr and one.laddr.port in ports
         ]
 
     def files_left(self) -> list[str]:
         """Sound files of calls, here and where a remote Asterisk would have them."""
-        exchange = self.data_dir / "exchange"
-        left = [path for path in exchange.rglob("*") if path.is_file()]
-        left += Path("/tmp").glob("ultravox-*")
-        return [str(path) for path in left]
+        folders = (self.data_dir / "exchange", self.folder / "on-dialer")
+        return [
+            str(path)
+            for folder in folders
+            for path in folder.rglob("*")
+            if path.is_file()
+        ]
 
     def kill(self) -> None:
         """SIGKILL to the supervisor: no chance to say anything, for any of them."""
@@ -283,9 +293,3 @@ def _write_campaigns(folder: Path) -> None:
     for name, phrases in CAMPAIGNS.items():
         lines = [f"{key} = {json.dumps(text)}" for key, text in phrases.items()]
         (folder / f"{name}.toml").write_text("\n".join(["[phrases]", *lines, ""]))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

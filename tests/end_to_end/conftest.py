@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from tests.end_to_end.asterisk_lab import Asterisk, AsteriskUnavailable
 from tests.end_to_end.bot_service import BotService
+from tests.free_port import free_port
 
 Measured = Callable[[str, float], None]
 _MEASUREMENTS: dict[str, list[float]] = {}
@@ -35,19 +35,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def service_agi_port() -> int:
     """The FastAGI port the lab's dialplan has for its bot; free when the run began."""
-    return _free_port()
+    return free_port()
 
 
 @pytest.fixture(scope="session")
 def vicidial_agi_port() -> int:
     """The one that its entries for VICIdial have; mostly nobody listens there."""
-    return _free_port()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture(scope="session")

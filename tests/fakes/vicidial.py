@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import parse_qs
 
+from tests.free_port import free_port
+
 Fault = Literal["", "html", "500", "empty", "silent", "reset", "redirect"]
 
 LEAD_FIELDS = (
@@ -502,8 +504,8 @@ class FakeVicidial:
 
     async def start(self) -> None:
         """Listen, on the port of last time if there was one."""
+        self._port = self._port or free_port()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """The web server is down."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.end_to_end.bot_service import BotService, free_port
+from tests.end_to_end.bot_service import BotService
 from tests.fakes.fault_proxy import FaultProxy
 from tests.faults.callers import QUESTION, Heard, heard
+from tests.free_port import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

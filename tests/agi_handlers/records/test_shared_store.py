@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -33,6 +32,7 @@ from agi_handlers.records.errors import StoreUnavailable
 from agi_handlers.records.rows import CallRow, Confirmation, EventRow, TurnRow
 from agi_handlers.records.store import StoreOptions, open_archive, open_store
 from tests.agi_handlers.records.stored_calls import ROWS, T0
+from tests.free_port import free_port
 from tools import export_calls, forget
 
 SECRET = "the same on every host"
@@ -55,7 +55,7 @@ def postgres() -> Iterator[str]:
 
 
 def _run_postgres(programs: Path, folder: Path) -> Iterator[str]:
-    user, port = _who_serves(folder), _free_port()
+    user, port = _who_serves(folder), free_port()
     data = folder / "data"
     quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, **user}
     initdb = (programs / "initdb", "-D", data, "-U", "bot", "-A", "trust", "--no-sync")
@@ -85,7 +85,7 @@ def _run_mariadb(install: str, server: str, folder: Path) -> Iterator[str]:
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "cwd": "/", **user}
     subprocess.run((install, *own, "--auth-root-authentication-method=normal"),
                    check=True, stderr=subprocess.DEVNULL, **quiet)  # fmt: skip
-    port, log = _free_port(), folder / "log"
+    port, log = free_port(), folder / "log"
     address = (f"--port={port}", "--bind-address=127.0.0.1", "--skip-name-resolve")
     where = (f"--socket={folder}/socket", f"--log-error={log}")
     careless = ("--innodb-flush-log-at-trx-commit=0", "--skip-innodb-doublewrite")
@@ -116,12 +116,6 @@ def _until_it_answers(url: str, running: subprocess.Popen[bytes]) -> None:
             if running.poll() is not None or time.monotonic() > deadline:
                 raise
         time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _who_serves(folder: Path) -> dict[str, Any]:

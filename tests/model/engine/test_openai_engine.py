@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,6 +21,7 @@ from model.errors import (
     InvalidRequest,
     SpeechUnavailable,
 )
+from tests.free_port import free_port
 from tests.rest_api.serving import until
 
 Writer = asyncio.StreamWriter
@@ -244,7 +244,7 @@ async def test_a_call_stays_with_the_server_that_has_its_dialogue() -> None:
 
 async def test_a_server_that_comes_back_is_asked_again() -> None:
     async with model_server(say_hello) as good:
-        port = _free_port()
+        port = free_port()
         back = f"http://127.0.0.1:{port}"
         async with engine_at(good, back, probe_interval_s=0.05) as engine:
             servers = engine._servers
@@ -270,12 +270,6 @@ async def test_each_server_may_name_the_model_in_its_own_way() -> None:
         for _ in range(2):
             await reply_of(engine)
     assert sorted(named) == ["/models/a.gguf", "org/a"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_a_server_that_is_gone_is_passed_over() -> None:

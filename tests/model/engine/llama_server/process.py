@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any, Final, Self
 import httpx
 
 from tests.end_to_end.asterisk_lab import ROOT, die_with_parent
+from tests.free_port import free_port
 
 _SCRIPT: Final = Path(__file__).with_name("install-llama-server.sh")
 _UNAVAILABLE: Final = 69  # of that script: no way to Debian's packages
@@ -67,9 +67,7 @@ class LlamaServer:
         cls, tree: Path, folder: Path, arguments: Sequence[str], *, api_key: str = ""
     ) -> Self:
         """Start it with model files and options, and wait until it answers."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         command = [
             *(str(tree / "llama-server"), "--host", "127.0.0.1", "--port", str(port)),
             *("-t", "1", "-fa", "off", "-ctk", "f32", "-ctv", "f32"),
