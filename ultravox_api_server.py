@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -37,6 +38,7 @@ from rest_api.auth import (
     load_or_make_key,
     revoke_key,
 )
+from rest_api.freed_memory import keep_freed_memory
 from rest_api.http_protocol import ConnectionLimits, guarded_http
 from rest_api.service_state import ServiceState
 from rest_api.start_up import keep_service
@@ -81,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         for problem in exc.problems:
             print(problem, file=sys.stderr)
         return 2
+    keep_freed_memory()
     set_up_logging(settings.log_level, settings.log_format)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
@@ -100,6 +103,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if new_key is not None:
         _show_key(new_key)
+    # what is loaded by now stays: the collector need not walk it with each request
+    gc.collect()
+    gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(
             _serve(server, listener, settings, state, keys, supervised=supervised)

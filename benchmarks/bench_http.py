@@ -10,7 +10,9 @@ some thousands of requests of every kind.
 
 The ceiling is one core: a request that takes C ms of CPU cannot be served more often
 than 1000 / C times a second.  Clients run on the same machine; with few cores they take
-their share, so CPU per request is the figure to compare, not requests a second.
+their share, so CPU per request is the figure to compare, not requests a second.  Beside
+it stands the floor, what the same requests cost a bare uvicorn that only reads them
+(benchmarks/bare_http.py), measured in turn with ours, a slice of the time each.
 
 Prints tables and, as the last line, JSON.
 """
@@ -29,9 +31,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 import numpy as np
@@ -44,7 +46,11 @@ from model.speech import ReplyAudio, SessionOptions, TypedTurn, Utterance
 
 _ROOT = Path(__file__).resolve().parent.parent
 _START_TIMEOUT_S = 120.0
+_SLICES = 3
 _TURNS = [{"role": "user", "content": "Hello, I need help with my order."}]
+
+Served: TypeAlias = tuple[str, psutil.Process]
+"""A server's address and its process."""
 
 
 def main() -> int:
@@ -57,11 +63,11 @@ def main() -> int:
         "--requests", type=int, default=10_000, help="between two looks at the memory"
     )
     wanted = parser.parse_args()
-    with server() as (url, process):
+    with server() as ours, bare_server() as floor:
         result = uvloop.run(
             measure(
-                url,
-                process,
+                ours,
+                floor,
                 [int(n) for n in wanted.clients.split(",")],
                 [int(n) for n in wanted.calls.split(",")],
                 wanted.seconds,
@@ -74,34 +80,39 @@ def main() -> int:
 
 
 async def measure(
-    url: str,
-    process: psutil.Process,
+    ours: Served,
+    floor: Served,
     clients: Sequence[int],
     calls: Sequence[int],
     seconds: float,
     turns: int,
     num_requests: int,
 ) -> dict[str, Any]:
-    print(f"{'request':<22} {'clients':>7} {'/s':>7} {'ms p50/p95/p99':>22} CPU ms")
+    url, process = ours
+    columns = f"{'ms p50/p95/p99':>22} {'CPU ms':>6} {'floor':>6}"
+    print(f"{'request':<22} {'clients':>7} {'/s':>7} {columns}")
     rest = []
     for name, request in requests().items():
         for num_clients in clients:
-            began_cpu_s, began_s = cpu_s(process), time.perf_counter()
-            times_ms = await _requests(url, request, num_clients, seconds)
-            took_s = time.perf_counter() - began_s
+            spent, bare = _Spent(), _Spent()
+            for _ in range(_SLICES):
+                slice_s = seconds / _SLICES
+                await spent.add(ours, request, num_clients, slice_s)
+                await bare.add(floor, request, num_clients, slice_s / 2)
             row = {
                 "request": name,
                 "clients": num_clients,
-                "per_s": round(len(times_ms) / took_s, 1),
-                "ms": percentiles(times_ms),
-                "cpu_ms": round(
-                    1000 * (cpu_s(process) - began_cpu_s) / len(times_ms), 2
-                ),
+                "per_s": round(len(spent.times_ms) / spent.took_s, 1),
+                "ms": percentiles(spent.times_ms),
+                "cpu_ms": round(spent.cpu_ms, 2),
+                "floor_cpu_ms": round(bare.cpu_ms, 2),
             }
             rest.append(row)
             print(
                 f"{name:<22} {num_clients:>7} {row['per_s']:>7}"
                 f" {slashed(row['ms']):>22} {row['cpu_ms']:>6}"
+                f" {row['floor_cpu_ms']:>6}",
+                flush=True,
             )
     print(f"\n{'live dialogues':<22} {'first audio ms p50/p95/p99':>28} CPU ms a turn")
     live = []
@@ -131,6 +142,30 @@ async def measure(
         "live": live,
         "memory": memory,
     }
+
+
+@dataclass(slots=True)
+class _Spent:
+    """Of one kind of request, so far."""
+
+    times_ms: list[float] = field(default_factory=list)
+    took_s: float = 0.0
+    cpu_s: float = 0.0
+
+    @property
+    def cpu_ms(self) -> float:
+        """A request."""
+        return 1000 * self.cpu_s / len(self.times_ms)
+
+    async def add(
+        self, served: Served, asked: Asked, num_clients: int, seconds: float
+    ) -> None:
+        """As many requests as fit into the time."""
+        url, process = served
+        began_cpu_s, began_s = cpu_s(process), time.perf_counter()
+        self.times_ms += await _requests(url, asked, num_clients, seconds)
+        self.took_s += time.perf_counter() - began_s
+        self.cpu_s += cpu_s(process) - began_cpu_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +218,6 @@ async def _requests(
             times_ms.append((time.perf_counter() - began) * 1000.0)
 
     async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
-        await ask_once(client, asked)
         await asyncio.gather(*(ask(client) for _ in range(num_clients)))
     return times_ms
 
@@ -243,11 +277,9 @@ async def _dialogues(url: str, num_calls: int, turns: int) -> list[float]:
 
 
 @contextmanager
-def server() -> Iterator[tuple[str, psutil.Process]]:
-    """A server of its own on a free port; yields address and process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def server() -> Iterator[Served]:
+    """The server on a free port."""
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         environ = {
             **os.environ,
@@ -258,15 +290,43 @@ def server() -> Iterator[tuple[str, psutil.Process]]:
             "ULTRAVOX_DATA_DIR": folder,
             "ULTRAVOX_LOG_LEVEL": "WARNING",
         }
-        with subprocess.Popen(
-            [sys.executable, str(_ROOT / "ultravox_api_server.py"), "--supervised"],
-            env=environ,
-            stdin=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        ) as process:
+        script = str(_ROOT / "ultravox_api_server.py")
+        with _process([script, "--supervised"], port, environ) as served:
+            yield served
+
+
+@contextmanager
+def bare_server() -> Iterator[Served]:
+    """One that only reads, on a free port."""
+    port = free_port()
+    command = ["-m", "benchmarks.bare_http", str(port)]
+    with _process(command, port, dict(os.environ)) as served:
+        yield served
+
+
+def free_port() -> int:
+    """One that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _process(
+    arguments: Sequence[str], port: int, environ: dict[str, str]
+) -> Iterator[Served]:
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        env=environ,
+        cwd=_ROOT,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
             url = f"http://127.0.0.1:{port}"
             _wait_ready(url)
             yield url, psutil.Process(process.pid)
+        finally:
             process.terminate()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Final, TypeVar
@@ -23,7 +23,7 @@ from model.completion import ChatMessage, Sampling, with_audio
 from model.errors import InvalidAudio, SpeechError
 from model.service import LocalSpeechService
 from model.ultravox.clip import AudioClip
-from rest_api.audio_bodies import AudioDecoding, decode_audio, read_encoded
+from rest_api.audio_bodies import AudioDecoding, decode_audio
 from rest_api.chat_bodies import (
     audio_body,
     read_audio_request,
@@ -195,16 +195,9 @@ async def _with_audio(
         return await _answer(request, state, wishes, wishes.turns)
     state.require()  # before any work on the audio
 
-    decoding = _decoding(request)
-
-    def decode() -> AudioClip:
-        rate_hz, limits = wishes.sampling_rate, decoding.limits
-        if encoded is not None:
-            return AudioClip(read_encoded(encoded, rate_hz, limits))
-        assert audio_base64 is not None
-        return AudioClip(decode_audio(audio_base64, rate_hz, limits))
-
-    clip = await decoding.run(decode)
+    audio = encoded if encoded is not None else audio_base64
+    assert audio is not None
+    clip = await _decoding(request).clip(audio, wishes.sampling_rate)
     return await _answer(request, state, wishes, wishes.turns, clip)
 
 
@@ -232,6 +225,7 @@ class _Asked:
             speech=self.speech,
             transcript_of=clips[-1] if wants_transcript else None,
             request_id=self.request_id,
+            is_shown_whole=not self.wishes.stream,
         )
 
 
@@ -296,9 +290,7 @@ def _messages(turns: Sequence[ChatTurn], limits: AudioLimits) -> list[ChatMessag
             continue
         field = f"turns[{number}].audio_base64"
         try:
-            clip = AudioClip(
-                decode_audio(turn.audio_base64, turn.sampling_rate, limits)
-            )
+            clip = decode_audio(turn.audio_base64, turn.sampling_rate, limits)
         except InvalidAudio as exc:
             raise RequestRefused(
                 HTTPStatus.UNPROCESSABLE_ENTITY, str(exc), code=exc.code, field=field
@@ -461,26 +453,29 @@ async def until_disconnected(
     Raises:
         RequestRefused: too late, or nobody there to answer.
     """
-    working = asyncio.create_task(work)
     leaving = asyncio.create_task(_disconnected(request))
     try:
-        await asyncio.wait(
-            {working, leaving},
-            timeout=timeout_s,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if working.done():
-            return await working
+        async with asyncio.timeout(timeout_s) as patience:
+            leaving.add_done_callback(lambda _: _end_now(patience))
+            return await work
+    except TimeoutError as exc:
+        if not patience.expired():
+            raise
         if leaving.done():
             # 499 as nginx has it would be seen by nobody but the log
-            raise RequestRefused(HTTPStatus.BAD_REQUEST, "the client went away")
-        raise RequestRefused(
-            HTTPStatus.GATEWAY_TIMEOUT, f"no reply within {timeout_s:g} s"
-        )
+            message = "the client went away"
+            raise RequestRefused(HTTPStatus.BAD_REQUEST, message) from exc
+        message = f"no reply within {timeout_s:g} s"
+        raise RequestRefused(HTTPStatus.GATEWAY_TIMEOUT, message) from exc
     finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.wait({working, leaving})
+        leaving.cancel()
+        await asyncio.wait({leaving})
+
+
+def _end_now(patience: asyncio.Timeout) -> None:
+    # too late for one that is over, whatever ended it
+    with suppress(RuntimeError):
+        patience.reschedule(asyncio.get_running_loop().time())
 
 
 async def _disconnected(request: Request) -> None:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -149,8 +150,13 @@ def address_of(scope: Scope) -> str:
     (uvicorn's part); what one elsewhere says is not: keys tell its clients apart.
     """
     client = scope.get("client")
+    return _counted_as(client[0]) if client else ""
+
+
+@lru_cache(maxsize=1024)
+def _counted_as(host: str) -> str:
     try:
-        address = ipaddress.ip_address(client[0] if client else "")
+        address = ipaddress.ip_address(host)
     except ValueError:
         return ""
     address = getattr(address, "ipv4_mapped", None) or address

@@ -220,7 +220,8 @@ def _sampling(body: CompletionRequest) -> Sampling:
 
 async def _whole(stream: TokenStream) -> str:
     async with stream:
-        return "".join([chunk.text async for chunk in stream])
+        await stream.read_on()
+        return stream.text
 
 
 async def _first(stream: TokenStream) -> str:

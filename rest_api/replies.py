@@ -71,8 +71,11 @@ async def make_reply(
     speech: SpeechWanted | None = None,
     transcript_of: AudioClip | None = None,
     request_id: str = "",
+    is_shown_whole: bool = False,
 ) -> AsyncGenerator[ReplyPart]:
     """The parts of one reply, the last a `ReplyMade`; close it to cancel.
+
+    `is_shown_whole`: of a reply in text the last is the only one.
 
     Raises:
         SpeechError: it cannot begin, or failed on its way.
@@ -81,7 +84,9 @@ async def make_reply(
     first_audio_ms: float | None = None
     stream = complete(service.engine, messages, sampling, request_id)
     async with stream:
-        if speech is None:
+        if speech is None and is_shown_whole:
+            await stream.read_on()
+        elif speech is None:
             async for chunk in stream:
                 if chunk.text:
                     yield ReplyText(chunk.text)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import secrets
 import time
-import uuid
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import telemetry
@@ -32,15 +32,15 @@ _ID_WANTED: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _QUIET_PATHS: Final = ("/health", "/metrics", "/internal")
 
 
-_HEADERS: Final = {
+_HEADERS: Final = (
     # Pages of ours say more; for the rest a browser is to do nothing but read.
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-}
-_HSTS: Final = "max-age=31536000"
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+_HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
 
 BODY_TIMEOUT_S: Final = 60.0
 """For a whole body: the largest one over a slow line; a slower one is an attack."""
@@ -75,7 +75,7 @@ class RequestEnvelope:
             return
         headers = Headers(scope=scope)
         wanted = headers.get(_REQUEST_ID, "")
-        request_id = wanted if _ID_WANTED.fullmatch(wanted) else uuid.uuid4().hex
+        request_id = wanted if _ID_WANTED.fullmatch(wanted) else secrets.token_hex(16)
         scope.setdefault("state", {})["request_id"] = request_id
         with call_context(request_id=request_id):
             await self._answer(scope, receive, send, headers, request_id)
@@ -90,8 +90,10 @@ class RequestEnvelope:
     ) -> None:
         began = time.monotonic()
         status = 0
-
-        body = _WatchedBody(receive, self._max_body_bytes, self._body_timeout_s)
+        patience = asyncio.timeout(None)  # begins when the body is first read
+        body = _WatchedBody(
+            receive, self._max_body_bytes, patience, self._body_timeout_s
+        )
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -99,12 +101,8 @@ class RequestEnvelope:
                 return  # the framework's answer to a body it could not read
             if message["type"] == "http.response.start":
                 status = message["status"]
-                answered = MutableHeaders(scope=message)
-                answered[_REQUEST_ID] = request_id
-                for name, value in _HEADERS.items():
-                    answered.setdefault(name, value)
-                if scope.get("scheme") == "https":
-                    answered.setdefault("Strict-Transport-Security", _HSTS)
+                is_https = scope.get("scheme") == "https"
+                _complete(message["headers"], request_id, is_https=is_https)
             await send(message)
 
         try:
@@ -112,9 +110,14 @@ class RequestEnvelope:
             if length.isdigit() and int(length) > self._max_body_bytes:
                 body.refused = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
             else:
-                await self._app(scope, body, send_with_id)
+                async with patience:
+                    await self._app(scope, body, send_with_id)
         except BodyRefused:
             pass
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            body.refused = HTTPStatus.REQUEST_TIMEOUT
         except Exception:
             telemetry.ERRORS.labels(kind="internal").inc()
             logger.exception("request_crashed", extra=fields(path=scope["path"]))
@@ -149,13 +152,31 @@ class RequestEnvelope:
         return error_response(status, "too_large", message, headers=_CLOSING)
 
 
+def _complete(
+    headers: list[tuple[bytes, bytes]], request_id: str, *, is_https: bool
+) -> None:
+    """Add to an answer's headers, in ASGI's form, what it does not say itself."""
+    said = {name for name, _ in headers}
+    wanted = (*_HEADERS, _HSTS) if is_https else _HEADERS
+    headers += [header for header in wanted if header[0] not in said]
+    headers.append((_REQUEST_ID.encode(), request_id.encode()))
+
+
 class _WatchedBody:
     """A receive channel that ends a body that is too large or too slow."""
 
-    def __init__(self, receive: Receive, max_bytes: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        max_bytes: int,
+        patience: asyncio.Timeout,
+        limit_s: float,
+    ) -> None:
         self._receive = receive
         self._left_bytes = max_bytes
-        self._deadline = asyncio.get_running_loop().time() + timeout_s
+        self._patience = patience
+        self._limit_s = limit_s
+        self._has_begun = False
         self._is_complete = False
         self.refused: HTTPStatus | None = None
 
@@ -163,14 +184,15 @@ class _WatchedBody:
         # After the body comes the wait for a disconnect, which has no end.
         if self._is_complete:
             return await self._receive()
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
-        except TimeoutError as exc:
-            self.refused = HTTPStatus.REQUEST_TIMEOUT
-            raise BodyRefused from exc
+        if not self._has_begun:
+            self._has_begun = True
+            now_s = asyncio.get_running_loop().time()
+            self._patience.reschedule(now_s + self._limit_s)
+        message = await self._receive()
         self._left_bytes -= len(message.get("body", b""))
-        self._is_complete = not message.get("more_body", False)
+        if not message.get("more_body", False):
+            self._is_complete = True
+            self._patience.reschedule(None)
         if self._left_bytes < 0:
             self.refused = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
             raise BodyRefused

@@ -7,11 +7,12 @@ turns all use the same vectors.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from blake3 import blake3
 
+from model.audio.pcm import wave_from_pcm16
 from model.errors import InvalidAudio
 from model.ultravox.lengths import RATE_HZ, count_mel_frames, piece_lengths
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _KEY_BYTES = 16
+_PCM16_KEYS = "ultravox phone bot: audio clips of 16-bit samples"
+"""Keeps their keys apart from those of float samples that are the same bytes."""
 
 
 class AudioClip:
@@ -42,9 +45,30 @@ class AudioClip:
             raise InvalidAudio("audio is empty")
         if not np.isfinite(wave).all():
             raise InvalidAudio("audio holds samples that are not numbers")
+        self._begin(wave, blake3(wave.data.cast("B")).digest(_KEY_BYTES))
+
+    @classmethod
+    def of_pcm16(cls, pcm16: bytes) -> Self:
+        """The clip of 16-bit samples at 16 kHz.
+
+        The digest is of half as many bytes, and every sample is a number.  (The same
+        sound as floats has another key, and is encoded for itself.)
+
+        Raises:
+            InvalidAudio: empty.
+            ValueError: an odd number of bytes.
+        """
+        if not pcm16:
+            raise InvalidAudio("audio is empty")
+        clip = cls.__new__(cls)
+        key = blake3(pcm16, derive_key_context=_PCM16_KEYS).digest(_KEY_BYTES)
+        clip._begin(wave_from_pcm16(pcm16), key)
+        return clip
+
+    def _begin(self, wave: NDArray[np.float32], key: bytes) -> None:
         self._wave: NDArray[np.float32] | None = wave
         self.num_samples = len(wave)
-        self.key = blake3(wave.data.cast("B")).digest(_KEY_BYTES)
+        self.key = key
         self.vectors: Tensor | None = None  # (num_tokens, E), set by the engine
 
     @property

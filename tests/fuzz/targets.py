@@ -31,11 +31,11 @@ from agi_handlers.errors import AgiArgumentInvalid, AudioLegUnavailable
 from agi_handlers.vicidial.lead import Lead, clean_value, fill_instructions
 from agi_handlers.vicidial.responses import Unusable, read_response
 from model.actions import Action, ActionParser
-from model.audio.pcm import Wave
 from model.audio.wav import AudioLimits
 from model.errors import InvalidAudio
 from model.live_messages import LiveProtocolError
 from model.live_wire import ClientMessages, ServerMessages
+from model.ultravox.clip import AudioClip
 from rest_api.audio_bodies import decode_audio, read_encoded
 
 Target: TypeAlias = Callable[[bytes], None]
@@ -149,13 +149,13 @@ def audio(data: bytes) -> None:
     if len(data) < 2:
         return
     rate_hz = 4000 + data[0] * 700
-    readers: list[Callable[[], Wave]] = [
+    readers: list[Callable[[], AudioClip]] = [
         lambda: read_encoded(data[1:], rate_hz, _LIMITS),
         lambda: decode_audio(_text(data[1:]), rate_hz, _LIMITS),
     ]
     for read in readers:
         try:
-            wave = read()
+            wave = read().wave
         except InvalidAudio:
             continue
         assert np.isfinite(wave).all()

@@ -134,3 +134,56 @@ async def test_silence_of_the_engine_is_an_error() -> None:
     with pytest.raises(SpeechUnavailable, match="nothing for"):
         await anext(stream)
     assert cancelled == ["cancelled"]
+
+
+async def test_a_reply_shown_whole_wakes_its_reader_once() -> None:
+    stream, cancelled = _stream()
+    reading = asyncio.create_task(stream.read_on())
+    for word in ("Gr\u00fc\u00df ", "Gott"):
+        await asyncio.sleep(0)
+        _say(stream, word)
+        await asyncio.sleep(0)
+        assert stream.text == ""  # nobody looked
+    stream.deliver(Delivery(finish_reason="stop", usage=_USAGE, timings=_TIMINGS))
+    await reading
+    assert stream.text == "Gr\u00fc\u00df Gott"
+    assert (stream.finish_reason, stream.usage) == ("stop", _USAGE)
+    await stream.read_on()  # over is over
+    assert cancelled == []
+
+
+async def test_a_stop_string_ends_a_reply_shown_whole_at_once() -> None:
+    stream, cancelled = _stream(stop=("END",))
+    reading = asyncio.create_task(stream.read_on())
+    await asyncio.sleep(0)
+    _say(stream, "All there is. EN")
+    await asyncio.sleep(0)
+    _say(stream, "D and on")
+    await reading
+    assert (stream.text, stream.finish_reason) == ("All there is. ", "stop")
+    assert cancelled == ["cancelled"]
+
+
+async def test_a_reply_shown_whole_may_take_long_but_not_stand_still() -> None:
+    stream, cancelled = _stream(timeout_s=0.05)
+
+    async def speak() -> None:
+        for word in ("one ", "two ", "three "):
+            _say(stream, word)
+            await asyncio.sleep(0.04)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(speak())
+        with pytest.raises(SpeechUnavailable):
+            await stream.read_on()
+    assert stream.text == "one two three "
+    assert cancelled == ["cancelled"]
+
+
+async def test_a_failure_ends_a_reply_shown_whole() -> None:
+    stream, _ = _stream()
+    _say(stream, "Half a")
+    stream.deliver(Delivery(error=GenerationFailed("the model failed")))
+    with pytest.raises(GenerationFailed):
+        await stream.read_on()
+    assert stream.text == "Half a"

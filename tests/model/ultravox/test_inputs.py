@@ -135,6 +135,18 @@ def test_what_is_not_audio_is_refused(wave: np.ndarray) -> None:
         AudioClip(wave)
 
 
+def test_a_clip_of_16_bit_samples_is_the_same_sound() -> None:
+    pcm16 = np.array([0, 1, -32768, 32767], "<i2").tobytes()
+    clip = AudioClip.of_pcm16(pcm16)
+    assert clip.wave.tolist() == [0.0, 1 / 32768, -1.0, 32767 / 32768]
+    assert clip.key == AudioClip.of_pcm16(bytes(memoryview(pcm16))).key
+    assert clip.key != AudioClip.of_pcm16(pcm16[::-1]).key
+    # float samples that are the very same bytes are another sound
+    assert AudioClip.of_pcm16(bytes(8)).key != AudioClip(np.zeros(2, np.float32)).key
+    with pytest.raises(InvalidAudio):
+        AudioClip.of_pcm16(b"")
+
+
 def test_samples_are_let_go_once_they_are_encoded() -> None:
     import torch
 
