@@ -243,6 +243,9 @@ FIRST_AUDIO = Histogram(
     buckets=_TURN_BUCKETS,
 )
 REPLY_TOKENS = Counter("voicebot_reply_tokens_total", "Tokens generated")
+RESTARTS = Counter(
+    "voicebot_restarts_total", "Halves replaced because they failed", ["half", "reason"]
+)
 ERRORS = Counter("voicebot_errors_total", "Faults by kind", ["kind"])
 LOG_LINES_DROPPED = Counter(
     "voicebot_log_lines_dropped_total", "Log lines lost because nobody read them"

@@ -18,7 +18,7 @@ import ssl
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,8 @@ class Sidecar:
         self._process: Process | None = None
         self._ready = asyncio.Event()
         self._num_starts = 0
+        self.on_lost: Callable[[str], None] = lambda reason: None
+        """Hears that it has to be started again: `died` or `hung`."""
         self._last_exit = ""
 
     @property
@@ -116,7 +118,8 @@ class Sidecar:
         async with _poller(self._options, context) as client:
             while True:
                 began = time.monotonic()
-                await self._run_once(client)
+                is_hung = await self._run_once(client)
+                self.on_lost("hung" if is_hung else "died")
                 if time.monotonic() - began >= self._options.steady_s:
                     pause_s = self._options.backoff_first_s
                 logger.warning(
@@ -126,8 +129,8 @@ class Sidecar:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, self._options.backoff_max_s)
 
-    async def _run_once(self, client: httpx.AsyncClient) -> None:
-        """Start it, watch it, and see it ended."""
+    async def _run_once(self, client: httpx.AsyncClient) -> bool:
+        """Start it, watch it, and see it ended; True: it hung."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._options.command,
@@ -139,7 +142,7 @@ class Sidecar:
             )
         except OSError as exc:
             self._last_exit = f"cannot start: {exc}"
-            return
+            return False
         self._process = process
         self._num_starts += 1
         logger.info("sidecar_started", extra=fields(pid=process.pid))
@@ -155,6 +158,7 @@ class Sidecar:
             finally:
                 self._process = None
                 self._last_exit = _how(process.returncode)
+        return watching.done() and not watching.cancelled()
 
     async def _watch(self, client: httpx.AsyncClient) -> None:
         """Poll it; returns when it counts as hung.

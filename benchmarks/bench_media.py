@@ -13,6 +13,9 @@ the call (the frame that was least late has none).  A frame the wheel skips make
 later ones of that call late.  `tick` is the wheel's own lateness inside the phone half.
 The ceiling: 200 calls are 20,000 socket operations a second.
 
+--operators watch: each call has the tap that the console's levels come from, as in the
+service; listen: and somebody listens in to every one of them.
+
 Prints a table and, as the last line, JSON.
 """
 
@@ -22,11 +25,13 @@ import argparse
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from array import array
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -42,15 +47,18 @@ from agi_handlers.audio_leg.choose_leg import LegChooser, LegOptions
 from agi_handlers.audio_leg.frame_wheel import FrameWheel, run_frame_wheel
 from agi_handlers.audio_leg.leg import AudioLeg
 from agi_handlers.audio_leg.media_port import MediaPortOptions, open_media_port
+from agi_handlers.audio_leg.tapped_leg import TappedLeg
 from agi_handlers.campaigns import Campaign
 from agi_handlers.conversation.call import Call, CallParts
 from agi_handlers.conversation.turn_actions import TurnTakingOptions
 from agi_handlers.conversation.turn_taking import TurnTaking
 from agi_handlers.errors import TelephonyError
+from agi_handlers.live_audio import LiveAudio
 from benchmarks.loopback_asterisk import Floats, place_calls, speechlike, talk
 from benchmarks.provenance import provenance
 from model.audio.frames import FRAME_BYTES
 from model.audio.pcm import Wave
+from model.control_messages import pack_audio
 from model.speech import Answerer, ReplyAudio, ReplyEvent, UserTurn, Utterance
 from model.vad.detector import (
     DetectorName,
@@ -61,8 +69,10 @@ from model.vad.detector import (
 from model.vad.listener import CallerEar
 
 _FRAME_S: Final = 0.020
+_NOWHERE: Final = ("127.0.0.1", 9)
 _SETTLE_S: Final = 2.0  # after the last call has connected, before measuring
 _VADS: Final = ("none", "webrtc", "silero")
+_OPERATORS: Final = ("none", "watch", "listen")
 _LOOPS: Final = ("uvloop", "asyncio")
 
 
@@ -90,7 +100,8 @@ def main() -> int:
             f"{result['tick_late_p99_ms']:>8} {result['frames_skipped']:>7}",
             flush=True,
         )
-    parameters = {"vad": options.vad, "loop": options.loop, "seconds": options.seconds}
+    names = ("vad", "operators", "loop", "seconds")
+    parameters = {name: getattr(options, name) for name in names}
     print(
         json.dumps({"results": results, **parameters, **provenance("uvloop", "numpy")})
     )
@@ -102,6 +113,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--calls", default="50", help="numbers of calls, comma list")
     parser.add_argument("--vad", choices=_VADS, default="silero")
     parser.add_argument("--seconds", type=float, default=10.0, help="time measured")
+    parser.add_argument("--operators", choices=_OPERATORS, default="none")
     parser.add_argument("--loop", choices=_LOOPS, default="uvloop")
     parser.add_argument("--role", choices=["all", "phone", "asterisk"], default="all")
     parser.add_argument("--agi-port", type=int, default=0, help=argparse.SUPPRESS)
@@ -135,7 +147,7 @@ def _start(
     agi_port: int = 0,
 ) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "benchmarks.bench_media", "--role", role]
-    for name in ("vad", "seconds", "loop"):
+    for name in ("vad", "seconds", "loop", "operators"):
         command += [f"--{name}", str(getattr(options, name))]
     command += ["--calls", str(num_calls), "--agi-port", str(agi_port)]
     command += ["--core", str(core)]
@@ -213,6 +225,7 @@ class _Exchange:
     chooser: LegChooser
     detector: SpeechDetector | None
     ears: BatchedEars
+    operators: str = "none"
     num_open: int = 0
     num_failed: int = 0
     legs: list[AudioSocketLeg] = field(default_factory=list)
@@ -227,10 +240,18 @@ class _Exchange:
                 assert isinstance(leg, AudioSocketLeg)
                 self.num_open += 1
                 self.legs.append(leg)
-                await self._talk(leg)
+                await self._talk(self._tapped(leg))
         except TelephonyError as exc:  # a machine that cannot carry so many calls
             self.num_failed += 1
             print(f"call failed: {exc}", file=sys.stderr)
+
+    def _tapped(self, leg: AudioLeg) -> AudioLeg:
+        if self.operators == "none":
+            return leg
+        audio = LiveAudio(is_full_duplex=True)
+        if self.operators == "listen":
+            audio.listen(_Operator())
+        return TappedLeg(leg, [audio])
 
     async def _talk(self, leg: AudioLeg) -> None:
         campaign = Campaign()
@@ -246,6 +267,22 @@ class _Exchange:
         # the bot speaks on, whatever the caller says
         options = TurnTakingOptions(barge_in=False)
         await Call(parts, TurnTaking(options)).run()
+
+
+class _Operator:
+    """Sends what he hears on, as the line to the HTTP half does; nobody reads it."""
+
+    def __init__(self) -> None:
+        self._out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._out.setblocking(False)
+        self._out.connect(_NOWHERE)
+
+    def heard(self, stereo_pcm16: bytes) -> None:
+        with suppress(OSError):
+            self._out.send(pack_audio(1, stereo_pcm16))
+
+    def ended(self) -> None:
+        self._out.close()
 
 
 class _DeafDetector:
@@ -274,7 +311,7 @@ async def _phone(options: argparse.Namespace) -> dict[str, Any]:
     async with open_media_port(port_options) as media_port:
         with run_frame_wheel() as wheel:
             chooser = LegChooser(LegOptions(media="audiosocket"), media_port, wheel)
-            exchange = _Exchange(chooser, detector, BatchedEars())
+            exchange = _Exchange(chooser, detector, BatchedEars(), options.operators)
             server_options = AgiServerOptions(host="127.0.0.1", port=0)
             async with AgiServer({"bench": exchange.talk}, server_options) as server:
                 memory_before = process.memory_info().rss

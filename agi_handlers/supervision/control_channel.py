@@ -73,6 +73,16 @@ class Siblings:
 
 
 @dataclass(frozen=True, slots=True)
+class Restarts:
+    """How often a half was replaced since the service began, for the metrics."""
+
+    half: str
+    reason: str
+    num: int
+    word: ClassVar[str] = "restarts"
+
+
+@dataclass(frozen=True, slots=True)
 class Stray:
     """An audio connection of somebody else's call, with what came on it already."""
 
@@ -91,9 +101,12 @@ class Stray:
         return b64decode(self.received)
 
 
-Message: TypeAlias = Beat | Ready | Drain | Retire | Reload | Siblings | Stray
+Message: TypeAlias = (
+    Beat | Ready | Drain | Retire | Reload | Siblings | Restarts | Stray
+)
 _KINDS: Final = {
-    kind.word: kind for kind in (Beat, Ready, Drain, Retire, Reload, Siblings, Stray)
+    kind.word: kind
+    for kind in (Beat, Ready, Drain, Retire, Reload, Siblings, Restarts, Stray)
 }
 OnMessage: TypeAlias = Callable[[Message, socket.socket | None], None]
 """The socket, there with a stray only, is the receiver's to close."""

@@ -112,6 +112,11 @@ class PhoneHalf:
         )
         return status
 
+    @property
+    def was_frozen(self) -> bool:
+        """It stood still, and was killed for it."""
+        return self._was_frozen
+
     def send(self, message: Message, connection: socket.socket | None = None) -> bool:
         return self._channel is not None and self._channel.send(message, connection)
 

@@ -17,11 +17,12 @@ from agi_handlers.supervision.control_channel import (
     Message,
     Ready,
     Reload,
+    Restarts,
     Retire,
     Siblings,
     Stray,
 )
-from telemetry import fields
+from telemetry import RESTARTS, fields
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Supervised:
         self._channel = ControlChannel(end, self._take, self._on_orphaned)
         self._media_port = media_port
         self._phones: Phones | None = None
+        self._restarts: dict[tuple[str, str], int] = {}
 
     def start(self) -> None:
         self._channel.start()
@@ -67,6 +69,8 @@ class Supervised:
             # connections that are nobody's here may be theirs
             self._media_port.pass_on = self._pass_on if message.num else None
             self._media_port.num_siblings = message.num
+        elif isinstance(message, Restarts):
+            self._note_restarts(message)
         elif isinstance(message, Stray) and connection is not None:
             task = asyncio.ensure_future(
                 self._media_port.take_over(
@@ -82,6 +86,13 @@ class Supervised:
             phones.retire()
         elif isinstance(message, Reload):
             phones.reload()
+
+    def _note_restarts(self, message: Restarts) -> None:
+        """The supervisor's count outlives us: to Prometheus it never goes back."""
+        which = (message.half, message.reason)
+        more = message.num - self._restarts.get(which, 0)
+        RESTARTS.labels(half=message.half, reason=message.reason).inc(max(0, more))
+        self._restarts[which] = message.num
 
     def _pass_on(
         self, connection: socket.socket, received: bytes, num_asked: int

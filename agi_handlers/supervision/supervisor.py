@@ -22,7 +22,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from agi_handlers.sidecar import Sidecar
-from agi_handlers.supervision.control_channel import Drain, Reload, Siblings, Stray
+from agi_handlers.supervision.control_channel import (
+    Drain,
+    Reload,
+    Restarts,
+    Siblings,
+    Stray,
+)
 from agi_handlers.supervision.phone_half import PhoneHalf, Stage
 from service_manager import ServiceManager
 from telemetry import fields
@@ -73,6 +79,14 @@ class Supervisor:
         self._changed = asyncio.Event()
         self._exit_status = 0
         self._was_ready = False
+        # all from 0: Prometheus sees no increase in a series that begins with 1
+        self._num_restarts = {
+            ("phone", "died"): 0,
+            ("phone", "frozen"): 0,
+            **({("speech", "died"): 0, ("speech", "hung"): 0} if sidecar else {}),
+        }
+        if sidecar is not None:
+            sidecar.on_lost = lambda reason: self._count_restart("speech", reason)
 
     @property
     def pids(self) -> list[int]:
@@ -193,6 +207,9 @@ class Supervisor:
 
     def _note_end(self, half: PhoneHalf, status: int | None) -> None:
         self._tell_manager()
+        is_refused = half.stage is Stage.STARTING and bool(self._halves)
+        if not self._stop.is_set() and status != 0 and not is_refused:
+            self._count_restart("phone", "frozen" if half.was_frozen else "died")
         if self._stop.is_set() or half.stage is not Stage.STARTING:
             return
         if self._halves:
@@ -206,7 +223,17 @@ class Supervisor:
         for older in self._halves[: self._halves.index(half)]:
             older.retire()
         self._tell_siblings()
+        self._tell_restarts()
         self._tell_manager()
+
+    def _count_restart(self, half: str, reason: str) -> None:
+        self._num_restarts[half, reason] += 1
+        self._tell_restarts()
+
+    def _tell_restarts(self) -> None:
+        for (half, reason), num in self._num_restarts.items():
+            for one in self._halves:
+                one.send(Restarts(half, reason, num))
 
     def _on_stray(
         self, sender: PhoneHalf, stray: Stray, connection: socket.socket

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -75,6 +76,14 @@ class Log:
                 return
             await asyncio.sleep(0.1)
         raise AssertionError(f"no {name}: {self._service.log()[self._skip :][-3000:]}")
+
+
+async def counted_deaths(
+    client: httpx.AsyncClient, service: BotService, metric: str
+) -> float:
+    text = (await client.get(f"http://127.0.0.1:{service.http_port}/metrics")).text
+    told = [line for line in text.splitlines() if line.startswith(metric)]
+    return sum(float(line.split()[-1]) for line in told if 'reason="died"' in line)
 
 
 def pids(processes: Sequence[psutil.Process]) -> list[int]:
@@ -153,6 +162,12 @@ async def test_dead_phone_half_is_replaced(service: BotService) -> None:
     phone_half.wait(10)
     await service.becomes("ready")
     assert pids(service.phone_halves()) != [phone_half.pid]
+    # counted by the supervisor, told by the new phone half's next heartbeat
+    metric = 'voicebot_restarts_total{half="phone",process='
+    async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        async with asyncio.timeout(20):
+            while not await counted_deaths(client, service, metric):  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
 
 
 async def test_reload_takes_new_campaigns_and_keeps_good_ones(
