@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     state = ServiceState(model_wanted=settings.model)
     app = create_app(state, AppOptions.of(settings, keys))
     try:
-        server = _Server(_uvicorn_config(app, settings))
+        server = _Server(uvicorn_config(app, settings))
         listener = _listen(settings.host, settings.port)
     except (ssl.SSLError, FileNotFoundError, PermissionError) as exc:
         print(f"ULTRAVOX_TLS_CERTIFICATE, _KEY: {exc}", file=sys.stderr)
@@ -167,8 +167,8 @@ async def _serve(
         logger.info("stopped")
 
 
-def _uvicorn_config(app: object, settings: config.Settings) -> uvicorn.Config:
-    """Raises ssl.SSLError, OSError: the certificate or key cannot be used."""
+def uvicorn_config(app: object, settings: config.Settings) -> uvicorn.Config:
+    """The HTTP server's options; raises ssl.SSLError, OSError: of the certificate."""
     wanted = uvicorn.Config(
         app,  # type: ignore[arg-type]
         http=guarded_http(

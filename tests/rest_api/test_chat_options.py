@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from model.audio.g711 import alaw_decode, ulaw_decode
 from model.audio.wav import read_pcm16
 from model.engine.interface import EngineDescription
 from model.engine.scripted import ScriptedEngine, ScriptedOptions
+from model.ultravox.clip import AudioClip
 from rest_api.app import AppOptions
 from rest_api.auth import KeyRing
 from rest_api.conversations import KeepingOptions
@@ -184,6 +186,38 @@ async def test_leaving_a_stream_stops_generation_and_speech(speak: bool) -> None
                 break
             assert engine.load().num_active == 1
         await until(lambda: not engine.load().num_active and not voice.num_running)
+
+
+@pytest.mark.slow
+async def test_memory_returns_when_clients_leave_in_mid_stream() -> None:
+    def num_clips() -> int:
+        gc.collect()
+        return sum(isinstance(thing, AudioClip) for thing in gc.get_objects())
+
+    before = num_clips()
+    script = ScriptedOptions(("One sentence. " * 500,), token_interval_ms=20)
+    engine = ScriptedEngine(script)
+    wishes = {"stream": "true", "conversation_id": "new", "max_new_tokens": "1000"}
+    ten_seconds = bytes(2 * 16_000 * 10)
+
+    async def leave(url: str) -> None:
+        async with (
+            httpx.AsyncClient(
+                base_url=url, headers={"Content-Type": "audio/l16"}
+            ) as client,
+            client.stream(
+                "POST", "/chat/audio", params=wishes, content=ten_seconds
+            ) as answer,
+        ):
+            async for line in answer.aiter_lines():
+                assert line == "event: text"
+                break
+            assert num_clips() > before
+
+    async with serving(engine=engine) as url:
+        await asyncio.gather(*(leave(url) for _ in range(4)))
+        await until(lambda: not engine.load().num_active)
+        await until(lambda: num_clips() == before)
 
 
 # --- uploads ---
