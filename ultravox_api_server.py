@@ -41,7 +41,7 @@ from rest_api.auth import (
 from rest_api.freed_memory import keep_freed_memory
 from rest_api.http_protocol import ConnectionLimits, guarded_http
 from rest_api.service_state import ServiceState
-from rest_api.start_up import keep_service
+from rest_api.start_up import OpenService, keep_service
 from service_manager import ServiceManager
 from telemetry import fields, set_up_logging
 
@@ -55,8 +55,11 @@ _BACKLOG = 2048
 _DEVICE_LOST = 3
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run until told to end; the exit status."""
+def main(arguments: list[str] | None = None, opening: OpenService | None = None) -> int:
+    """Run until told to end; the exit status.
+
+    `opening` opens the service in place of what the settings ask for.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -108,7 +111,15 @@ def main(arguments: list[str] | None = None) -> int:
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(
-            _serve(server, listener, settings, state, keys, supervised=supervised)
+            _serve(
+                server,
+                listener,
+                settings,
+                state,
+                keys,
+                opening,
+                supervised=supervised,
+            )
         )
 
 
@@ -131,6 +142,7 @@ async def _serve(
     settings: config.Settings,
     state: ServiceState,
     keys: LiveKeys,
+    opening: OpenService | None,
     *,
     supervised: bool,
 ) -> int:
@@ -150,7 +162,7 @@ async def _serve(
     # a supervised child is no service of its own
     manager = ServiceManager({} if supervised else None)
     keeping = [
-        asyncio.create_task(keep_service(settings, state, _make_tiny)),
+        asyncio.create_task(keep_service(settings, state, _make_tiny, opening)),
         asyncio.create_task(manager.stay_alive()),
     ]
     manager.ready("answering; /health tells whether the model is loaded")

@@ -3,10 +3,11 @@
     python -m benchmarks.bench_engine --shape tiny|48m|1b|8b --device cpu|cuda
         [--calls 1,8,32] [--threads 1] [--audio-s 5 | 2-8] [--baseline] [--repeats 5]
 
-Random weights of the true shapes. Every call has the same instructions (`--shared`
-tokens) and a part of its own (`--own` tokens, of which audio is the first); all are
-submitted at the same moment and produce `--new` tokens each. Instructions are warmed
-first, as at the start of a campaign, and the warming is reported by itself.
+Random weights of the true shapes. Turns are 2 to 8 s of speech; text in the shape 48m,
+since transformers' batching takes no audio. Every call has the same instructions
+(`--shared` tokens) and a part of its own (`--own` tokens, of which audio is the first);
+all are submitted at the same moment and produce `--new` tokens each. Instructions are
+warmed first, as at the start of a campaign, and the warming is reported by itself.
 
 What bounds it: decoding reads every weight once a step whatever the number of calls,
 so tokens a second grow with calls until arithmetic or the calls' own keys and values
@@ -163,6 +164,7 @@ class Result:
     seconds: float
     tokens_per_s: float
     tokens_per_cpu_s: float
+    tokens_per_s_a_call: float  # of the slowest, from its first token on
     step_ms: float  # of the slowest call, first to last token, per token
     roofline: float  # share of what the device's memory allows, 0 to 1
     first_token_ms: dict[str, float]
@@ -307,6 +309,7 @@ async def _serve(
         seconds=seconds,
         tokens_per_s=num_tokens / seconds,
         tokens_per_cpu_s=num_tokens / cpu_s,
+        tokens_per_s_a_call=1000 / step_ms,
         step_ms=step_ms,
         roofline=1000 * step_bytes / speed / step_ms,
         first_token_ms={f"p{q}": _percentile(firsts, q) for q in (50, 95, 99)},
@@ -431,14 +434,14 @@ def _percentile(ordered: list[float], percent: int) -> float:
 
 def _table(results: list[Result]) -> str:
     lines = [
-        f"{'calls':>5} {'tokens/s':>9} {'per CPU s':>9} {'ms/token':>9}"
+        f"{'calls':>5} {'tokens/s':>9} {'per CPU s':>9} {'a call':>7} {'ms/step':>9}"
         f" {'roofline':>9} {'first token ms p50':>19}"
         f" {'p95':>8} {'encode':>8} {'prefill':>8} {'cached':>7}"
     ]
     for r in results:
         lines.append(
             f"{r.calls:5d} {r.tokens_per_s:9.1f} {r.tokens_per_cpu_s:9.1f}"
-            f" {r.step_ms:9.2f} {r.roofline:9.2f}"
+            f" {r.tokens_per_s_a_call:7.1f} {r.step_ms:9.2f} {r.roofline:9.2f}"
             f" {r.first_token_ms['p50']:19.1f} {r.first_token_ms['p95']:8.1f}"
             f" {r.first_token_parts_ms['encode']:8.1f}"
             f" {r.first_token_parts_ms['prefill']:8.1f} {r.cached_tokens:7d}"
@@ -458,9 +461,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--calls", default="1,8", help="numbers of calls at once")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--shared", type=int, default=500, help="instruction tokens")
-    parser.add_argument("--own", type=int, default=45, help="tokens of each call")
+    parser.add_argument("--own", type=int, help="tokens of each call")
     parser.add_argument("--new", type=int, default=40, help="tokens of each reply")
-    parser.add_argument("--audio-s", default="0", help="speech per call, 5 or 2-8")
+    parser.add_argument("--audio-s", help="speech per call, 0, 5 or 2-8")
     parser.add_argument("--baseline", action="store_true", help="transformers as well")
     parser.add_argument("--repeats", type=int, default=1, help="rounds; medians count")
     parser.add_argument(
@@ -469,7 +472,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="auto",
         help="CUDA graphs and paged attention",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.audio_s is None:
+        options.audio_s = "0" if options.shape == "48m" else "2-8"
+    if options.own is None:
+        options.own = 45 if options.audio_s == "0" else 60
+    return options
 
 
 def _median(results: Sequence[Result]) -> Result:
@@ -557,6 +565,13 @@ def _report(
     print(f"decoding: {measured.decoding}")
     print(f"instructions of {options.shared} tokens warmed in {measured.warm_s:.2f} s")
     print(_table(results))
+    memory = measured.memory | peak_memory(checkpoint.device)
+    megabytes = ", ".join(
+        f"{name.removesuffix('_bytes')} {size / 1e6:.0f}"
+        for name, size in memory.items()
+        if name != "position_bytes"
+    )
+    print(f"memory in MB: {megabytes}")
     for baseline in baselines:
         print(
             f"transformers {baseline.name}, {baseline.calls} calls: "
@@ -575,7 +590,7 @@ def _report(
         "parameters": vars(options) | {"dtype": dtype},
         "decoding": measured.decoding,
         "warm_s": measured.warm_s,
-        "memory": measured.memory | peak_memory(device),
+        "memory": memory,
         "results": [
             asdict(result) | {"times_baseline_per_cpu_s": _ratios(result, baselines)}
             for result in results

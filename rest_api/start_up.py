@@ -60,19 +60,19 @@ async def keep_service(
     settings: Settings,
     state: ServiceState,
     make_tiny: Callable[[Path], object],
-    open_service: OpenService | None = None,
+    opening: OpenService | None = None,
 ) -> None:
     """Open the service, keep it open until cancelled; try again after a failure.
 
     Returns when the device is lost: only another process can use it again.
-    `make_tiny` writes a random checkpoint into a folder; `open_service` opens the
+    `make_tiny` writes a random checkpoint into a folder; `opening` opens the
     service in place of what the settings ask for.
     """
     pause_s = _RETRY_FIRST_S
     while True:
         try:
-            opening = (open_service or _open_service)(settings, state, make_tiny)
-            async with opening as service:
+            making = (opening or open_service)(settings, state, make_tiny)
+            async with making as service:
                 state.ready(service)
                 status = await service.status()
                 logger.info(
@@ -128,7 +128,7 @@ async def _sleep_while_running(engines: list[ReplyEngine]) -> None:
 
 
 @asynccontextmanager
-async def _open_service(
+async def open_service(
     settings: Settings, state: ServiceState, make_tiny: Callable[[Path], object]
 ) -> AsyncIterator[LocalSpeechService]:
     """Raises SpeechError: the model or the voice cannot be had."""
