@@ -20,6 +20,13 @@ from tests.end_to_end.stub_bot import (
     never_ends,
 )
 from tools.caller.say_items import Press
+from tools.dialplan import (
+    ASTERISK_VERSIONS,
+    CONTEXT,
+    ENTRIES,
+    Entry,
+    context_text,
+)
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.slow]
 
@@ -57,6 +64,38 @@ def test_the_project_s_files_load_without_a_complaint(asterisk: Asterisk) -> Non
         assert f"Context '{context}' created by 'pbx_config'" in shown
     complaints = re.findall(r".*(?:WARNING|ERROR).*pbx_config.*", asterisk.log())
     assert not complaints
+
+
+def test_what_is_printed_for_each_version_is_parsed_to_the_last_line(
+    asterisk: Asterisk,
+) -> None:
+    """By this version's parser; the grammar has been the same since 1.6."""
+    printed = {
+        f"printed-{situation}-{version}": context_text(
+            Entry("agi://10.0.0.5:4573", "SUPPORT", situation, people="8500"), version
+        )
+        for situation in ENTRIES
+        for version in ASTERISK_VERSIONS
+    }
+    file = asterisk.folder / "etc/extensions-printed.conf"
+    contexts = (
+        text.replace(f"[{CONTEXT}]", f"[{name}]") for name, text in printed.items()
+    )
+    file.write_text("".join(contexts))
+    since = asterisk.log_position()
+    try:
+        asterisk.cli("dialplan reload")
+        shown = asterisk.cli("dialplan show")
+    finally:
+        file.unlink()
+        asterisk.cli("dialplan reload")
+    assert not re.findall(r".*(?:WARNING|ERROR).* pbx.*", asterisk.log(since))
+    of_context = dict(
+        re.findall(r"\[ Context '(printed[\w-]+)'(.*?)(?=\[ Context '|\Z)", shown, re.S)
+    )
+    for name, text in printed.items():
+        num_parsed = len(re.findall(r"\[.*:\d+\]$", of_context[name], re.M))
+        assert num_parsed == text.count("exten => "), of_context[name]
 
 
 async def test_closed_port_leads_to_people(

@@ -144,13 +144,33 @@ class Centre:
 
     def phrases_said(self, vicidial_call_id: str) -> list[str]:
         """Fixed phrases of a call, as the bot's own record has them."""
+        rows = self._recorded(
+            "SELECT phrase FROM turns JOIN calls USING (call_id) WHERE phrase != ''"
+            " AND vicidial_call_id = ? ORDER BY turn",
+            vicidial_call_id,
+        )
+        return [phrase for (phrase,) in rows]
+
+    async def uniqueid(self, caller: Caller) -> str:
+        """Asterisk's, while the call is up."""
+        shown = await asyncio.to_thread(self.asterisk.cli, "core show channels concise")
+        (row,) = (line for line in shown.splitlines() if caller.number in line)
+        return row.rsplit("!", 1)[1]
+
+    async def is_recorded_with(self, caller: Caller, **ids: str) -> None:
+        """The bot's record of the call has VICIdial's ids and Asterisk's."""
+        ids = {"lead_id": str(caller.lead_id), "list_id": "999"} | ids
+        ended = "SELECT * FROM calls WHERE vicidial_call_id = ? AND ended_at NOT NULL"
+        await self.becomes(
+            lambda: bool(self._recorded(ended, caller.call_id)), "a record"
+        )
+        (row,) = self._recorded(ended, caller.call_id)
+        assert {name: row[name] for name in ids} == ids
+
+    def _recorded(self, query: str, vicidial_call_id: str) -> list[sqlite3.Row]:
         with closing(sqlite3.connect(self.bot.folder / "data/calls.sqlite")) as records:
-            rows = records.execute(
-                "SELECT phrase FROM turns JOIN calls USING (call_id) WHERE phrase != ''"
-                " AND vicidial_call_id = ? ORDER BY turn",
-                (vicidial_call_id,),
-            )
-            return [phrase for (phrase,) in rows]
+            records.row_factory = sqlite3.Row
+            return records.execute(query, (vicidial_call_id,)).fetchall()
 
     # --- what AST_manager_send does ---
 
@@ -227,6 +247,7 @@ async def outbound_call_goes_to_a_person_with_its_caller_id(centre: Centre) -> N
     caller, since = centre.caller("SALES"), centre.asterisk.log_position()
     async with centre.dial(caller, "010*010*010*015*8901") as call:
         await call.happened("heard-start", timeout_s=30)
+        uniqueid = await centre.uniqueid(caller)
         call.do(Press("0"))
         await call.heard_tone(IN_GROUP_HZ, timeout_s=30)
         await centre.status_becomes(caller, "XFER")
@@ -235,6 +256,14 @@ async def outbound_call_goes_to_a_person_with_its_caller_id(centre: Centre) -> N
     await centre.asterisk.logged(f"in-group script: CLOSER-----LB{lead}", since)
     person = f"person at the phone: number={caller.number} name={caller.call_id}"
     await centre.asterisk.logged(person, since)
+    await centre.is_recorded_with(
+        caller,
+        uniqueid=uniqueid,
+        vicidial_campaign="SALES",
+        in_group="",
+        campaign="sales",
+        disposition="XFER",
+    )
 
 
 async def opt_out_by_key_of_a_call_whose_name_is_a_customer(centre: Centre) -> None:
@@ -274,12 +303,21 @@ async def callback_is_read_back_and_scheduled(centre: Centre) -> None:
 
 async def inbound_call_gets_the_persona_of_its_in_group(centre: Centre) -> None:
     caller = centre.caller("BOT_IN", "Y")
+    line = centre.vicidial.db.log[caller.call_id].user
     async with centre.dial(caller, "010*010*010*015*8901") as call:
         await call.happened("heard-end", timeout_s=30)
         call.do(recording(centre.asterisk.recording("one-moment-please")))
         await call.ended(timeout_s=60)
     await centre.status_becomes(caller, "WRONG")
-    assert centre.vicidial.db.log[caller.call_id].user != "VDAD"
+    assert centre.vicidial.db.log[caller.call_id].user == line
+    await centre.is_recorded_with(
+        caller,
+        vicidial_campaign=centre.vicidial.db.campaign,
+        in_group="BOT_IN",
+        agent_user=line,
+        campaign="inbound",
+        disposition="WRONG",
+    )
 
 
 async def agent_gives_the_call_to_the_bots_in_group(centre: Centre) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tools.dialplan import (
+    ASTERISK_VERSIONS,
     ENTRIES,
     Entry,
     Situation,
@@ -71,6 +73,55 @@ def test_entries_of_one_form_do_not_get_into_each_others_way() -> None:
 def test_nothing_the_form_deletes_is_in_any_file() -> None:
     for path in ENTRIES.values():
         assert not set(path.read_text()) & set(";\\")
+
+
+# Known to Asterisk 11 and to all that came after it.
+APPLICATIONS = set(
+    [
+        "AGI",
+        "Answer",
+        "Congestion",
+        "ExecIf",
+        "Gosub",
+        "Goto",
+        "GotoIf",
+        "Hangup",
+        "Log",
+        "NoOp",
+        "Playback",
+        "Queue",
+        "Return",
+        "Set",
+        "Verbose",
+    ]
+)
+FUNCTIONS = set(
+    [
+        "CALLERID",
+        "CONNECTEDLINE",
+        "DIALPLAN_EXISTS",
+        "FILTER",
+        "HANGUPCAUSE",
+        "HANGUPCAUSE_KEYS",
+        "LEN",
+        "REGEX",
+        "TIMEOUT",
+    ]
+)
+
+
+def test_nothing_is_used_that_asterisk_11_does_not_have() -> None:
+    text = (ENTRIES["did"].parent / "extensions-ultravox.conf").read_text()
+    for situation in ENTRIES:
+        for version in ASTERISK_VERSIONS:
+            text += context_text(Entry("agi://b:4573", "SALES", situation), version)
+    lines = [line for line in text.splitlines() if not line.startswith(";")]
+    text = "\n".join(lines)
+    applications = set(re.findall(r"(?:[ ,][1n](?:\(\w+\))?,|\?)(\w+)\(", text))
+    functions = set(re.findall(r"\$\{(\w+)\(", text))
+    functions |= set(re.findall(r"Set\((\w+)\(", text))
+    assert applications == APPLICATIONS
+    assert functions == FUNCTIONS
 
 
 @pytest.mark.parametrize("version", [11, 13, 22])
