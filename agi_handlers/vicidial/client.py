@@ -294,7 +294,7 @@ class VicidialClient:
         return read_agent_status(lines)
 
     async def in_group_status(self, in_group: str) -> InGroupStatus | None:
-        """Calls and agents of an in-group."""
+        """Calls and agents of an in-group; of one that does not exist: none of them."""
         lines = await self._look_up(
             "in_group_status",
             {"in_groups": in_group, "header": "YES", "stage": "pipe"},

@@ -26,6 +26,7 @@ CALLBACK_HOLD = "CBHOLD"
 _OWN_STATUSES = frozenset(
     ("", "NEW", "QUEUE", "INCALL", "XFER", "RAXFER", "DROP", "PDROP", "XDROP")
 )
+_NO_LOG_ROW = (Refusal.GROUP_NOT_FOUND, Refusal.NOT_FOUND, Refusal.UNKNOWN_FUNCTION)
 _MAX_COMMENT_BYTES = 255
 _COMMENT_SEPARATOR = " / "
 
@@ -208,7 +209,7 @@ async def _report_ending(
             raise
         except Refused as exc:
             # the lead can still be told
-            if exc.reason in (Refusal.NOT_FOUND, Refusal.UNKNOWN_FUNCTION):
+            if exc.reason in _NO_LOG_ROW:
                 logger.warning("call_not_in_vicidials_log", extra=fields(why=str(exc)))
             else:
                 refused = exc

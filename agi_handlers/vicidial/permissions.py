@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from agi_handlers.campaigns import Campaign, TransferTarget
-from agi_handlers.errors import VicidialError
 from agi_handlers.vicidial.client import VicidialClient
 from agi_handlers.vicidial.endings import DEFAULT_IN_GROUP
 from agi_handlers.vicidial.responses import LoginRefused, Refusal, Refused
@@ -85,18 +84,33 @@ async def missing_in_groups(
                 users.setdefault(target.name, []).append(name)
     found = []
     for in_group, names in users.items():
-        try:
-            status = await client.in_group_status(in_group)
-        except LoginRefused:
-            raise
-        except Refused as exc:
-            if exc.reason not in (Refusal.PERMISSION, Refusal.UNKNOWN_FUNCTION):
-                raise VicidialError(str(exc)) from exc
-            has_fallback = any(campaigns[name].transfer_fallback for name in names)
-            cure = "allow in_group_status: [transfer_fallback] looks at agents with it"
-            return [Shortcoming("may not use in_group_status", cure)] * has_fallback
-        if status is None:
-            cure = "make it active, or correct [transfer] of that campaign file"
+        if not await _has_group(client, in_group):
+            cure = "make it, or correct [transfer] of that campaign file"
             what = f"has no in-group {in_group} (of {', '.join(names)})"
             found.append(Shortcoming(what, cure))
+    if any(campaign.transfer_fallback for campaign in campaigns.values()):
+        found += await _may_not_look(client, next(iter(users), ""))
     return found
+
+
+async def _has_group(client: VicidialClient, group: str) -> bool:
+    """By the log of a call that does not exist; in_group_status knows any name."""
+    try:
+        await client.update_log_entry(group, NO_CALL, "NA")
+    except LoginRefused:
+        raise
+    except Refused as exc:
+        return exc.reason is not Refusal.GROUP_NOT_FOUND
+    return True
+
+
+async def _may_not_look(client: VicidialClient, group: str) -> list[Shortcoming]:
+    try:
+        await client.in_group_status(group)
+    except LoginRefused:
+        raise
+    except Refused as exc:
+        if exc.reason in (Refusal.PERMISSION, Refusal.UNKNOWN_FUNCTION):
+            cure = "allow in_group_status: [transfer_fallback] looks at agents with it"
+            return [Shortcoming("may not use in_group_status", cure)]
+    return []

@@ -38,6 +38,7 @@ class Refusal(StrEnum):
     AGENT_NOT_LOGGED_IN = "agent_not_logged_in"
     INGROUP_INVALID = "ingroup_invalid"
     PHONE_INVALID = "phone_invalid"
+    GROUP_NOT_FOUND = "group_not_found"
     NOT_FOUND = "not_found"
     ALREADY = "already"
     UNCHANGED = "unchanged"
@@ -76,6 +77,7 @@ _ENGLISH: tuple[tuple[str, Refusal], ...] = (
     ("dnc number already exists", Refusal.ALREADY),
     ("duplicate phone number", Refusal.ALREADY),
     ("no records updated", Refusal.UNCHANGED),
+    ("group not found", Refusal.GROUP_NOT_FOUND),
     ("not found", Refusal.NOT_FOUND),
     ("no matches found", Refusal.NOT_FOUND),
     ("no records found", Refusal.NOT_FOUND),

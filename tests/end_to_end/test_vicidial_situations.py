@@ -374,6 +374,25 @@ async def unknown_caller_by_a_call_menu_becomes_a_lead(centre: Centre) -> None:
     assert (lead()["list_id"], lead()["status"]) == ("998", "PU")
 
 
+async def two_channels_claim_one_id(centre: Centre) -> None:
+    """A copied caller name: the second call is served, and takes nothing away."""
+    caller, port = centre.caller("SALES"), centre.asterisk.sip_port
+    async with centre.dial(caller, "8901") as first:
+        await first.happened("heard-start", timeout_s=30)
+        copy = SipCall(port, "8901", number="3055550001", name=caller.call_id)
+        async with copy as second:
+            await second.happened("heard-start", timeout_s=30)
+            second.do(Press("0"))
+            await second.heard_tone(IN_GROUP_HZ, timeout_s=30)
+        assert first.is_up
+        first.do(Press("0"))
+        await first.heard_tone(IN_GROUP_HZ, timeout_s=30)
+    told = centre.vicidial.forms("ra_call_control")
+    assert [form["value"] for form in told].count(caller.call_id) == 1
+    claimed = await centre.bot.logged("call_id_claimed_twice")
+    assert claimed["vicidial_call_id"] == caller.call_id
+
+
 SITUATIONS: tuple[Callable[[Centre], Awaitable[None]], ...] = (
     outbound_call_goes_to_a_person_with_its_caller_id,
     opt_out_by_key_of_a_call_whose_name_is_a_customer,
@@ -384,6 +403,7 @@ SITUATIONS: tuple[Callable[[Centre], Awaitable[None]], ...] = (
     agent_transfers_blind_and_the_customer_hangs_up_early,
     nobody_free_keeps_the_caller_in_the_talk,
     unknown_caller_by_a_call_menu_becomes_a_lead,
+    two_channels_claim_one_id,
 )
 
 
@@ -463,7 +483,9 @@ async def test_every_situation(
         await asterisk.is_empty()
         assert centre.vicidial.db.num_bad_logins == 0
         assert all(request.method == "POST" for request in centre.vicidial.requests)
-        for form in centre.vicidial.forms("ra_call_control"):
+        told = centre.vicidial.forms("ra_call_control")
+        assert len({form["value"] for form in told}) == len(told)  # one for each call
+        for form in told:
             assert re.fullmatch(r"[A-Za-z0-9_-]{1,6}", form["status"])
         assert "Secret-Pass_1" not in centre.bot.log()
     assert centre.vicidial.db.remote_agents == {"7001": "INACTIVE"}

@@ -332,17 +332,23 @@ class VicidialDatabase:
         return f"{number}|{len(ids)}|{'-'.join(sorted(ids, key=int, reverse=True))}"
 
     def _non_agent_in_group_status(self, form: dict[str, str]) -> str:
+        """One row for all that were asked for, by the names they were asked by."""
+        if not form.get("in_groups"):
+            return f"ERROR: in_group_status INVALID SEARCH PARAMETERS: {self.user}|"
         lines = []
         if form.get("header") == "YES":
             lines.append(
-                "ingroup|total_calls|calls_waiting|agents_logged_in|agents_in_calls|"
-                "agents_waiting|agents_paused|agents_in_dead_calls|agents_in_dispo|"
-                "agents_in_dial"
+                "ingroups|total_calls|calls_waiting|agents_logged_in|agents_in_calls|"
+                "agents_waiting|agents_paused|agents_in_dispo|agents_in_dial"
             )
-        for name in form["in_groups"].split("|"):
-            if name in _INGROUPS:
-                free = self.free_agents.get(name, 2)
-                lines.append(f"{name}|2|1|3|{3 - min(free, 3)}|{free}|0|0|0|0")
+        names = form["in_groups"].split("|")
+        known = [name for name in names if name in _INGROUPS]
+        free = sum(self.free_agents.get(name, 2) for name in known)
+        logged_in = max(3 * len(known), free)
+        lines.append(
+            f"{' '.join(names)}|{2 * len(known)}|{len(known)}|{logged_in}|"
+            f"{logged_in - free}|{free}|0|0|0"
+        )
         return "\n".join(lines)
 
     def _non_agent_update_lead(self, form: dict[str, str]) -> str:
@@ -383,11 +389,13 @@ class VicidialDatabase:
         return "\n".join(lines)
 
     def _non_agent_update_log_entry(self, form: dict[str, str]) -> str:
-        row = self.log.get(form.get("call_id", ""))
-        if row is None:
-            return f"ERROR: update_log_entry NO RECORDS FOUND: {form.get('call_id')}"
-        if form.get("group") != row.group:
-            return f"ERROR: update_log_entry GROUP NOT FOUND: {form.get('group')}"
+        group, call_id = form.get("group", ""), form.get("call_id", "")
+        groups = {*_INGROUPS, self.campaign, *(row.group for row in self.log.values())}
+        if group not in groups:
+            return f"ERROR: update_log_entry GROUP NOT FOUND: {self.user}|{group}"
+        row = self.log.get(call_id)
+        if row is None or row.group != group:
+            return f"ERROR: update_log_entry NO RECORDS FOUND: {self.user}|{call_id}"
         if row.status == form["status"]:
             return f"ERROR: update_log_entry NO RECORDS UPDATED - {row.call_id}"
         old, row.status = row.status, form["status"][:6]

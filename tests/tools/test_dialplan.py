@@ -76,38 +76,34 @@ def test_nothing_the_form_deletes_is_in_any_file() -> None:
 
 
 # Known to Asterisk 11 and to all that came after it.
-APPLICATIONS = set(
-    [
-        "AGI",
-        "Answer",
-        "Congestion",
-        "ExecIf",
-        "Gosub",
-        "Goto",
-        "GotoIf",
-        "Hangup",
-        "Log",
-        "NoOp",
-        "Playback",
-        "Queue",
-        "Return",
-        "Set",
-        "Verbose",
-    ]
-)
-FUNCTIONS = set(
-    [
-        "CALLERID",
-        "CONNECTEDLINE",
-        "DIALPLAN_EXISTS",
-        "FILTER",
-        "HANGUPCAUSE",
-        "HANGUPCAUSE_KEYS",
-        "LEN",
-        "REGEX",
-        "TIMEOUT",
-    ]
-)
+APPLICATIONS = {
+    "AGI",
+    "Answer",
+    "Congestion",
+    "ExecIf",
+    "Gosub",
+    "Goto",
+    "GotoIf",
+    "Hangup",
+    "Log",
+    "NoOp",
+    "Playback",
+    "Queue",
+    "Return",
+    "Set",
+    "Verbose",
+}
+FUNCTIONS = {
+    "CALLERID",
+    "CONNECTEDLINE",
+    "DIALPLAN_EXISTS",
+    "FILTER",
+    "HANGUPCAUSE",
+    "HANGUPCAUSE_KEYS",
+    "LEN",
+    "REGEX",
+    "TIMEOUT",
+}
 
 
 def test_nothing_is_used_that_asterisk_11_does_not_have() -> None:

@@ -69,7 +69,10 @@ async def test_a_vicidial_that_is_down_is_said(
         await missing_permissions(client, "7001", drains=False)
 
 
-async def test_in_groups_of_personas_must_exist(client: VicidialClient) -> None:
+async def test_in_groups_of_personas_must_exist(
+    fake: FakeVicidial, client: VicidialClient
+) -> None:
+    """Asked by a log entry: in_group_status counts nobody for any name at all."""
     campaigns = {
         "sales": Campaign.model_validate(
             {"transfer": {"a": "SALESLINE", "b": "NOSUCH", "c": "8600", "d": "agent:1"}}
@@ -77,3 +80,19 @@ async def test_in_groups_of_personas_must_exist(client: VicidialClient) -> None:
     }
     (found,) = await missing_in_groups(client, campaigns)
     assert "NOSUCH (of sales)" in found.what
+    assert fake.db.log == {}
+    status = await client.in_group_status("NOSUCH")
+    assert status is not None
+    assert status.num_agents == 0
+
+
+async def test_a_user_who_may_not_look_at_agents_is_told_so(
+    fake: FakeVicidial, client: VicidialClient
+) -> None:
+    fake.db.forbidden = frozenset(("in_group_status",))
+    told = {"transfer": {"a": "SALESLINE", "b": "SUPPORT"}}
+    plain = Campaign.model_validate(told)
+    looks = Campaign.model_validate({**told, "transfer_fallback": {"a": "b"}})
+    assert await missing_in_groups(client, {"plain": plain}) == []
+    (found,) = await missing_in_groups(client, {"looks": looks})
+    assert "in_group_status" in found.what
