@@ -8,8 +8,11 @@ signals:
   SIGTERM, SIGINT   drain: new calls are refused, running ones may end for
                     ULTRAVOX_DRAIN_S, then people take them; sent twice: at once
   SIGHUP            read campaigns and API keys again; calls go on
-  SIGUSR2           start a new phone half, with new code and settings, that takes the
-                    new calls; the old one ends with the last of its own
+  SIGUSR2           start new halves, with new code and settings, that take the new
+                    calls once they are ready; the old ones end with the last of their
+                    own.  For a while both models are in memory: where it holds one
+                    only, the new speech half gives up and the old one goes on
+  SIGUSR1           the same with the phone half alone
 
 Exit status: 0 after an orderly end, 1 on a failure, 2 on wrong settings.
 """
@@ -135,6 +138,7 @@ async def _supervise(settings: Settings) -> int:
             (signal.SIGINT, supervisor.stop),
             (signal.SIGHUP, supervisor.reload),
             (signal.SIGUSR2, supervisor.restart),
+            (signal.SIGUSR1, supervisor.restart_phone_half),
         ):
             loop.add_signal_handler(signum, act)
         return await supervisor.run()

@@ -6,6 +6,7 @@ why.  Settings are environment variables ULTRAVOX_... or lines in ultravox.toml.
 
 Exit status: 0 ended by a signal, 1 the port cannot be opened, 2 wrong settings, 3 the
 GPU is lost to this process: start another one (fastagi_server.py and systemd do).
+With --take-over also 1: the model cannot be had.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 
 import config
 from model.live_messages import MAX_AUDIO_BYTES
@@ -42,6 +44,7 @@ from rest_api.freed_memory import keep_freed_memory
 from rest_api.http_protocol import ConnectionLimits, guarded_http
 from rest_api.service_state import ServiceState
 from rest_api.start_up import OpenService, keep_service
+from rest_api.succession import end_when_retired, has_model, listen, say_ready
 from service_manager import ServiceManager
 from telemetry import fields, set_up_logging
 
@@ -67,6 +70,13 @@ def main(arguments: list[str] | None = None, opening: OpenService | None = None)
         "--supervised",
         action="store_true",
         help="end when standard input is closed, i.e. when the parent has ended",
+    )
+    parser.add_argument(
+        "--take-over",
+        metavar="DESCRIPTOR",
+        type=int,
+        help="load the model first, then open the port beside the one that has it, "
+        "and say so on this pipe; needs --supervised",
     )
     parser.add_argument(
         "--new-key", metavar="NAME", help="make an API key, print it once, and end"
@@ -95,14 +105,12 @@ def main(arguments: list[str] | None = None, opening: OpenService | None = None)
     app = create_app(state, AppOptions.of(settings, keys))
     try:
         server = _Server(uvicorn_config(app, settings))
-        listener = _listen(settings.host, settings.port)
+        listener = None if wanted.take_over else _listen(settings, is_shared=supervised)
     except (ssl.SSLError, FileNotFoundError, PermissionError) as exc:
         print(f"ULTRAVOX_TLS_CERTIFICATE, _KEY: {exc}", file=sys.stderr)
         return 2
     except OSError as exc:
-        where = f"{settings.host}:{settings.port}"
-        reason = exc.strerror or str(exc)
-        print(f"cannot listen on {where} (ULTRAVOX_PORT): {reason}", file=sys.stderr)
+        _say_taken(settings, exc)
         return 1
     if new_key is not None:
         _show_key(new_key)
@@ -115,10 +123,10 @@ def main(arguments: list[str] | None = None, opening: OpenService | None = None)
                 server,
                 listener,
                 settings,
-                state,
-                keys,
+                app,
                 opening,
                 supervised=supervised,
+                successor_of=wanted.take_over,
             )
         )
 
@@ -138,15 +146,18 @@ class _Server(uvicorn.Server):
 
 async def _serve(
     server: _Server,
-    listener: socket.socket,
+    listener: socket.socket | None,
     settings: config.Settings,
-    state: ServiceState,
-    keys: LiveKeys,
+    app: FastAPI,
     opening: OpenService | None,
     *,
     supervised: bool,
+    successor_of: int | None,
 ) -> int:
-    """Until stopped; the exit status."""
+    """Until stopped; the exit status.  No listener: opened when the model is there."""
+    state: ServiceState = app.state.service
+    keys: LiveKeys = app.state.keys
+    retired = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -158,17 +169,31 @@ async def _serve(
     loop.add_signal_handler(signal.SIGHUP, _reload_keys, keys)
     if supervised:
         _end_with_parent(lambda: loop.call_soon_threadsafe(stop))
-    logger.info("listening", extra=fields(port=listener.getsockname()[1]))
+        loop.add_signal_handler(signal.SIGUSR2, retired.set)
     # a supervised child is no service of its own
     manager = ServiceManager({} if supervised else None)
     keeping = [
         asyncio.create_task(keep_service(settings, state, _make_tiny, opening)),
         asyncio.create_task(manager.stay_alive()),
+        asyncio.create_task(
+            end_when_retired(server, app.state.control_desk, retired),
+        ),
     ]
     manager.ready("answering; /health tells whether the model is loaded")
     # it returns only when this process can serve no more
     keeping[0].add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
+        if listener is None:
+            if not await has_model(state):
+                return 1
+            try:
+                listener = _listen(settings, is_shared=True, takes_over=True)
+            except OSError as exc:
+                _say_taken(settings, exc)
+                return 1
+        if successor_of is not None:
+            keeping.append(asyncio.create_task(say_ready(server, successor_of)))
+        logger.info("listening", extra=fields(port=listener.getsockname()[1]))
         await server.serve(sockets=[listener])
         return _DEVICE_LOST if keeping[0].done() else 0
     finally:
@@ -207,15 +232,18 @@ def uvicorn_config(app: object, settings: config.Settings) -> uvicorn.Config:
     return wanted
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(
+    settings: config.Settings, *, is_shared: bool, takes_over: bool = False
+) -> socket.socket:
     """Raises OSError: taken, not ours, or no such address."""
-    is_v6 = ":" in host
-    return socket.create_server(
-        (host, port),
-        family=socket.AF_INET6 if is_v6 else socket.AF_INET,
-        backlog=_BACKLOG,
-        dualstack_ipv6=is_v6 and host == "::" and socket.has_dualstack_ipv6(),
-    )
+    host, port = settings.host, settings.port
+    return listen(host, port, _BACKLOG, shares=is_shared, takes_over=takes_over)
+
+
+def _say_taken(settings: config.Settings, error: OSError) -> None:
+    where = f"{settings.host}:{settings.port}"
+    reason = error.strerror or str(error)
+    print(f"cannot listen on {where} (ULTRAVOX_PORT): {reason}", file=sys.stderr)
 
 
 def _keys(settings: config.Settings) -> tuple[KeyRing | None, str | None]:

@@ -2,7 +2,9 @@
 
     start ─▶ not ready ─▶ ready ─▶ died or silent ─▶ pause ─▶ start
 
-The pause doubles each time and is short again after a minute of life.
+The pause doubles each time and is short again after a minute of life.  On request a
+successor is started beside it; when that one has its model and the port, the old one
+ends with the last of its dialogues.
 The child holds the other end of a pipe as its standard input and ends when that is
 closed, so it never outlives us, not even when we are killed.  Its log lines go to our
 standard error.
@@ -11,6 +13,7 @@ standard error.
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import signal
@@ -57,6 +60,11 @@ class SidecarOptions:
     """Unanswered polls in a row until it counts as hung, once it was ready."""
     stop_grace_s: float = 10.0
     """From the request to end to SIGKILL."""
+    take_over_timeout_s: float = 600.0
+    """For a successor to be ready: large models are read from disk for minutes."""
+    retire_s: float = 1200.0
+    """For the last dialogues of one that was replaced; what is left then goes on at
+    its successor."""
 
 
 def sidecar_command(root: Path) -> tuple[str, ...]:
@@ -72,6 +80,8 @@ class Sidecar:
         self._process: Process | None = None
         self._ready = asyncio.Event()
         self._num_starts = 0
+        self._is_replacement_wanted = asyncio.Event()
+        self._retired: set[asyncio.Task[None]] = set()
         self.on_lost: Callable[[str], None] = lambda reason: None
         """Hears that it has to be started again: `died` or `hung`."""
         self._last_exit = ""
@@ -102,6 +112,10 @@ class Sidecar:
             with suppress(ProcessLookupError):  # just ended: it reads them anew
                 self._process.send_signal(signal.SIGHUP)
 
+    def replace(self) -> None:
+        """Have another one take over from the running child, without a gap."""
+        self._is_replacement_wanted.set()
+
     async def wait_ready(self, timeout_s: float | None = None) -> bool:
         """Whether it became ready in time."""
         try:
@@ -115,50 +129,148 @@ class Sidecar:
         """Keep the child running until cancelled; then it is ended."""
         pause_s = self._options.backoff_first_s
         context = tls_context(self._options.url)
-        async with _poller(self._options, context) as client:
-            while True:
-                began = time.monotonic()
-                is_hung = await self._run_once(client)
-                self.on_lost("hung" if is_hung else "died")
-                if time.monotonic() - began >= self._options.steady_s:
-                    pause_s = self._options.backoff_first_s
-                logger.warning(
-                    "sidecar_ended",
-                    extra=fields(how=self._last_exit, restart_in_s=pause_s),
-                )
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, self._options.backoff_max_s)
+        try:
+            async with _poller(self._options, context) as client:
+                while True:
+                    began = time.monotonic()
+                    is_hung = await self._run_once(client)
+                    self.on_lost("hung" if is_hung else "died")
+                    if time.monotonic() - began >= self._options.steady_s:
+                        pause_s = self._options.backoff_first_s
+                    logger.warning(
+                        "sidecar_ended",
+                        extra=fields(how=self._last_exit, restart_in_s=pause_s),
+                    )
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, self._options.backoff_max_s)
+        finally:
+            for task in self._retired:
+                task.cancel()
+            if self._retired:
+                await asyncio.wait(self._retired)
 
     async def _run_once(self, client: httpx.AsyncClient) -> bool:
-        """Start it, watch it, and see it ended; True: it hung."""
+        """From a start to the end of it, or of its last successor; True: it hung."""
+        process: Process | None
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._options.command,
-                stdin=PIPE,
-                stdout=sys.stderr,
-                env=self._options.environ,
-                # Ctrl-C at our terminal is for us: we end it when calls are over
-                start_new_session=True,
-            )
+            process = await self._start()
         except OSError as exc:
             self._last_exit = f"cannot start: {exc}"
             return False
+        is_hung = False
+        while process is not None:
+            process, is_hung = await self._attend(process, client)
+        return is_hung
+
+    async def _attend(
+        self, process: Process, client: httpx.AsyncClient
+    ) -> tuple[Process | None, bool]:
+        """Watch it until it ends, or has a successor; True: it hung."""
         self._process = process
         self._num_starts += 1
+        self._is_replacement_wanted.clear()
         logger.info("sidecar_started", extra=fields(pid=process.pid))
         waiting = asyncio.create_task(process.wait())
         watching = asyncio.create_task(self._watch(client))
+        succeeding = asyncio.create_task(self._successor())
+        tasks = {waiting, watching, succeeding}
+        successor: Process | None = None
         try:
-            await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            successor = succeeding.result() if succeeding.done() else None
         finally:
-            self._ready.clear()
+            is_hung = watching.done()
             watching.cancel()
+            succeeding.cancel()
+            await asyncio.wait({watching, succeeding})
+            if successor is not None:
+                self._retire(process, waiting)
+            else:
+                self._ready.clear()
+                try:
+                    if not succeeding.cancelled():  # in the moment we were cancelled
+                        await _kill(succeeding.result())
+                    await self._end(process, waiting, is_hung=is_hung)
+                finally:
+                    self._process = None
+                    self._last_exit = _how(process.returncode)
+        return successor, is_hung
+
+    async def _start(self, take_over: int | None = None) -> Process:
+        """`take_over`: the pipe on which it says that it has done so.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        more = () if take_over is None else ("--take-over", str(take_over))
+        return await asyncio.create_subprocess_exec(
+            *self._options.command,
+            *more,
+            stdin=PIPE,
+            stdout=sys.stderr,
+            env=self._options.environ,
+            pass_fds=() if take_over is None else (take_over,),
+            # Ctrl-C at our terminal is for us: we end it when calls are over
+            start_new_session=True,
+        )
+
+    # --- one that takes over ---
+
+    async def _successor(self) -> Process:
+        """A child that has its model and the port, once one is wanted."""
+        while True:
+            await self._is_replacement_wanted.wait()
+            logger.info("sidecar_replacing", extra=fields(pid=self.pid))
             try:
-                await self._end(process, waiting, is_hung=watching.done())
+                process = await self._start_successor()
+            except OSError as exc:
+                logger.error("sidecar_not_replaced", extra=fields(error=str(exc)))
+            else:
+                if process is not None:
+                    return process
+            self._is_replacement_wanted.clear()
+
+    async def _start_successor(self) -> Process | None:
+        """None: it did not become ready; the log has its reasons."""
+        ours, theirs = os.pipe()
+        with io.FileIO(ours) as told:
+            try:
+                process = await self._start(theirs)
             finally:
-                self._process = None
-                self._last_exit = _how(process.returncode)
-        return watching.done() and not watching.cancelled()
+                os.close(theirs)
+            is_ready = False
+            try:
+                async with asyncio.timeout(self._options.take_over_timeout_s):
+                    is_ready = bool(await _first_line(told))
+            except TimeoutError:
+                pass
+            finally:
+                if not is_ready:
+                    await _kill(process)
+                    how = _how(process.returncode)
+                    logger.error("sidecar_not_replaced", extra=fields(how=how))
+        return process if is_ready else None
+
+    def _retire(self, process: Process, waiting: asyncio.Task[int]) -> None:
+        logger.info("sidecar_replaced", extra=fields(pid=process.pid))
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGUSR2)
+        task = asyncio.create_task(self._see_off(process, waiting))
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
+
+    async def _see_off(self, process: Process, waiting: asyncio.Task[int]) -> None:
+        try:
+            async with asyncio.timeout(self._options.retire_s):
+                await asyncio.shield(waiting)
+        except TimeoutError:
+            pass
+        finally:
+            await self._end(process, waiting, is_hung=False)
+            how = _how(process.returncode)
+            logger.info("sidecar_retired", extra=fields(pid=process.pid, how=how))
+
+    # --- watching ---
 
     async def _watch(self, client: httpx.AsyncClient) -> None:
         """Poll it; returns when it counts as hung.
@@ -222,6 +334,25 @@ class Sidecar:
             # Even when it has ended: killed, it could not end its own children.
             _kill_group(process)
             await waiting
+
+
+async def _kill(process: Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    _kill_group(process)
+    await process.wait()
+
+
+async def _first_line(pipe: io.RawIOBase) -> bytes:
+    """Empty: it was closed before there was one."""
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), pipe
+    )
+    try:
+        return await reader.readline()
+    finally:
+        transport.close()
 
 
 def _kill_group(process: Process) -> None:

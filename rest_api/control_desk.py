@@ -56,6 +56,7 @@ _MAX_PIECES: Final = 50
 _MAX_UNSENT: Final = 100
 """Wishes on their way to one phone half.  Full: the newest is refused."""
 _CLOSE_PROTOCOL: Final = 1008
+_CLOSE_RESTART: Final = 1012
 _CLOSE_TRY_LATER: Final = 1013
 
 
@@ -99,8 +100,8 @@ class PhoneLine:
     dialers: tuple[DialerState, ...] = ()
     vicidial: str = ""
     reported: asyncio.Event = field(default_factory=asyncio.Event)
-    unsent: asyncio.Queue[ToPhone] = field(
-        # see `_MAX_UNSENT`
+    unsent: asyncio.Queue[ToPhone | None] = field(
+        # see `_MAX_UNSENT`; None: close the line
         default_factory=lambda: asyncio.Queue(_MAX_UNSENT)
     )
     answers: dict[int, asyncio.Future[str]] = field(default_factory=dict)
@@ -135,6 +136,12 @@ class PhoneLine:
             self.unsent.put_nowait(message)
         except asyncio.QueueFull as exc:
             raise ControlRefused("the phone half does not answer") from exc
+
+    def let_go(self) -> None:
+        """It shall connect anew."""
+        if self.unsent.full():
+            self.unsent.get_nowait()
+        self.unsent.put_nowait(None)
 
     def lost(self) -> None:
         """It is gone: whoever waits for it hears so."""
@@ -175,6 +182,11 @@ class ControlDesk:
             self._lines.remove(line)
             line.lost()
             logger.info("phone_disconnected", extra=fields(phone=name))
+
+    def retire(self) -> None:
+        """Another process has our port now: the phone halves shall go there."""
+        for line in self._lines:
+            line.let_go()
 
     async def look(self) -> list[PhoneLine]:
         """Every phone half as it was at its last report, a second ago at most.
@@ -306,5 +318,6 @@ async def _serve(websocket: WebSocket, line: PhoneLine) -> None:
 
 async def _write(websocket: WebSocket, line: PhoneLine) -> None:
     with suppress(WebSocketDisconnect, RuntimeError, OSError):  # reading hears of it
-        while True:
-            await websocket.send_text(encode(await line.unsent.get()).decode())
+        while (message := await line.unsent.get()) is not None:
+            await websocket.send_text(encode(message).decode())
+        await websocket.close(_CLOSE_RESTART)

@@ -103,6 +103,12 @@ class Supervisor:
         self._changed.set()
 
     def restart(self) -> None:
+        """New halves take over without a gap."""
+        if not self._stop.is_set() and self._sidecar is not None:
+            self._sidecar.replace()
+        self.restart_phone_half()
+
+    def restart_phone_half(self) -> None:
         """A new phone half takes over without a gap."""
         if self._stop.is_set():
             return

@@ -2,7 +2,7 @@
 
 import { data } from "./api.js";
 import { controls } from "./controls.js";
-import { card, facts, h, length, milliseconds, moment, outcome, wide } from "./dom.js";
+import { card, facts, h, length, milliseconds, modelName, moment, outcome, wide } from "./dom.js";
 import { recording } from "./recording.js";
 import { waterfall } from "./charts.js";
 
@@ -48,7 +48,7 @@ export async function call(page, { argument, signal }) {
       ...(found.in_group ? { "in-group": found.in_group } : {}),
       ...(found.agent_user ? { line: found.agent_user } : {}),
       persona: found.persona_version || "–",
-      model: [found.model || "–", found.model_version].filter(Boolean).join(", "),
+      model: h("span", {}, found.model ? modelName(found.model) : "–", found.model_version ? `, ${found.model_version}` : ""),
       voice: [found.voice || "default", found.voice_version].filter(Boolean).join(", "),
       extension: found.extension || "–",
       channel: found.channel,

@@ -28,13 +28,15 @@ function axes(height, top, unit, labels) {
 }
 
 function timeLabels(buckets, bucketS, xOf) {
-  const wanted = Math.min(width() === NARROW ? 4 : 6, buckets.length);
+  const step = Math.ceil(buckets.length / (width() === NARROW ? 4 : 6));
   const isLong = bucketS * buckets.length > 2 * 86400;
   const form = isLong ? { month: "2-digit", day: "2-digit" } : { hour: "2-digit", minute: "2-digit", hour12: false };
-  return Array.from({ length: wanted }, (_, n) => Math.round((n * (buckets.length - 1)) / Math.max(1, wanted - 1))).map((index) => ({
+  const last = buckets.length - 1;
+  const indexes = buckets.map((_, index) => index).filter((index) => (last - index) % step === 0);
+  return indexes.map((index) => ({
     x: xOf(index),
     text: new Date(buckets[index].at * 1000).toLocaleString([], form),
-    anchor: index === buckets.length - 1 ? "end" : "middle",
+    anchor: index === last ? "end" : "middle",
   }));
 }
 

@@ -92,3 +92,9 @@ export function callTable(calls) {
       call.disposition ? cell("disposition", call.disposition) : h("td", {}),
     )))));
 }
+
+// A folder by its last two names, in full where somebody points at it.
+export function modelName(name) {
+  const isFolder = name.startsWith("/");
+  return h("span", { title: name }, isFolder ? name.split("/").filter(Boolean).slice(-2).join("/") : name);
+}

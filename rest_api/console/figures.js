@@ -37,7 +37,7 @@ export async function figures(page, { query }) {
 function table(buckets) {
   const kinds = Object.keys(OUTCOMES).filter((kind) => buckets.some((bucket) => bucket.calls[kind]));
   const filled = buckets.filter((bucket) => Object.keys(bucket.calls).length).reverse();
-  return h("details", {}, h("summary", {}, `${filled.length} spans with calls`), wide("Figures in numbers", h("table", {},
+  return h("details", {}, h("summary", {}, `${filled.length} ${filled.length === 1 ? "span" : "spans"} with calls`), wide("Figures in numbers", h("table", {},
     h("thead", {}, h("tr", {}, ["From", ...kinds.map((kind) => OUTCOMES[kind]), "turns", "interruptions", "faults", "opt-outs", "p50", "p95", "p99"].map((head) => h("th", { scope: "col" }, head)))),
     h("tbody", {}, filled.map((bucket) => h("tr", {},
       h("td", {}, new Date(bucket.at * 1000).toLocaleString()),

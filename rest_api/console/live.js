@@ -2,7 +2,7 @@
 
 import { act, data } from "./api.js";
 import { button, controls } from "./controls.js";
-import { card, facts, h, length, milliseconds, problem, tile, wide } from "./dom.js";
+import { card, facts, h, length, modelName, milliseconds, problem, tile, wide } from "./dom.js";
 
 const INTERVAL_MS = 1000;
 const PHASES = { listening: "waiting", hearing: "caller speaks", thinking: "thinking", speaking: "bot speaks", ending: "ends" };
@@ -28,7 +28,7 @@ async function draw({ top, calls, rest }) {
   const tone = { healthy: "good", degraded: "warn" }[health.status] ?? "bad";
   top.replaceChildren(h("div", { class: "tiles" },
     tile(health.status, health.detail || "service", tone),
-    tile(`${sum("num_calls")} / ${sum("max_calls")}`, "calls on lines"),
+    tile(`${phones.reduce((total, phone) => total + callsOf(phone, running.phones), 0)} / ${sum("max_calls")}`, "calls on lines"),
     tile(`${health.sessions.now} / ${health.sessions.max}`, "dialogues"),
     tile(health.queue ? health.queue.waiting : "–", "requests waiting"),
     tile(sum("num_frames_late"), "late frames"),
@@ -38,6 +38,11 @@ async function draw({ top, calls, rest }) {
   drawRest(rest, health, phones, running.phones);
 }
 
+// A connected phone half's list is a second old, its heartbeat five.
+function callsOf(phone, lines) {
+  return lines.find((line) => line.name === phone.name)?.calls.length ?? phone.num_calls;
+}
+
 // Redrawn only where something changed, so that nothing is taken from under a finger.
 function drawRest(rest, health, phones, lines) {
   const news = JSON.stringify([health.model, health.last_error?.message, phones.map((phone) => ({ ...phone, age_s: 0, uptime_s: Math.floor(phone.uptime_s / 60) })), lines.map(({ name, is_drained, vicidial, dialers }) => ({ name, is_drained, vicidial, dialers: dialers.map((dialer) => ({ ...dialer, last_call_s: Math.floor(dialer.last_call_s / 10) })) }))]);
@@ -45,7 +50,7 @@ function drawRest(rest, health, phones, lines) {
   rest.dataset.news = news;
   rest.replaceChildren(
     card("Model", facts({
-      name: health.model.name || "none",
+      name: health.model.name ? modelName(health.model.name) : "none",
       state: health.model.is_ready ? "ready" : "not ready",
       weights: health.model.weights ?? "–",
       device: health.model.device || "–",

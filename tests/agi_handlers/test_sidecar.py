@@ -143,6 +143,21 @@ async def test_killed_it_is_started_again(options: SidecarOptions) -> None:
         assert sidecar.last_exit == "killed by SIGKILL"
 
 
+async def test_one_that_cannot_take_over_leaves_the_old_one(
+    options: SidecarOptions, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(options) as sidecar:
+        assert await sidecar.wait_ready(20)
+        pid = sidecar.pid
+        for num in (1, 2):  # whoever could not once may be asked again
+            sidecar.replace()  # the test's child opens the port as if it were alone
+            async with asyncio.timeout(20):
+                while caplog.text.count("sidecar_not_replaced") < num:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        assert sidecar.is_ready
+        assert (sidecar.pid, sidecar.num_restarts) == (pid, 0)
+
+
 async def test_one_that_hangs_is_killed_and_started_again(
     options: SidecarOptions, mood: Mood
 ) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 import numpy as np
@@ -39,6 +39,7 @@ from tests.fakes.ear import loudness_ear
 from tests.rest_api.serving import serving, until
 
 KEY = "k" * 32
+Said: TypeAlias = Speaks | HangsUp
 WITH_KEY = {"X-API-Key": KEY}
 PATH = "/live/calls/call-1"
 
@@ -87,10 +88,10 @@ async def _all_of(line: ClientConnection) -> list[bytes]:
     return pieces
 
 
-@asynccontextmanager
-async def scene(*script: Speaks | HangsUp) -> AsyncIterator[Scene]:
-    rows: list[Row] = []
-    session = ScriptedSession(phrase_s=1.0)
+def _talk(
+    call_id: str, rows: list[Row], session: ScriptedSession, script: Sequence[Said]
+) -> tuple[LiveCalls, Coroutine[Any, Any, CallOutcome]]:
+    """A phone half's calls, and the one call it has, to be run."""
     campaign = Campaign(name="sales", transfer={"billing": "8600"})
     audio = LiveAudio(is_full_duplex=True)
     leg = ScriptedLeg(script or [Speaks(0.0, 30.0), HangsUp(30.0)])
@@ -101,10 +102,10 @@ async def scene(*script: Speaks | HangsUp) -> AsyncIterator[Scene]:
         phrases=campaign.phrases.as_mapping(),
         prompts={"one_moment": Prompt("one_moment", "", bytes(1600))},
         target_of=campaign.target_of,
-        notes=CallNotes("call-1", rows.append),
+        notes=CallNotes(call_id, rows.append),
     )
     call = Call(parts, TurnTaking())
-    record = CallRecord(CallRow("call-1", 0.0, caller="***0187"), rows.append)
+    record = CallRecord(CallRow(call_id, 0.0, caller="***0187"), rows.append)
     live = LiveCalls()
 
     async def talk() -> CallOutcome:
@@ -112,12 +113,20 @@ async def scene(*script: Speaks | HangsUp) -> AsyncIterator[Scene]:
         with live.known(known):
             return await call.run()
 
+    return live, talk()
+
+
+@asynccontextmanager
+async def scene(*script: Said) -> AsyncIterator[Scene]:
+    rows: list[Row] = []
+    session = ScriptedSession(phrase_s=1.0)
+    live, talk = _talk("call-1", rows, session, script)
     keys = AppOptions(keys=KeyRing.parse(f"ada:{KEY}"))
     async with (
         serving(app=keys) as url,
         httpx.AsyncClient(base_url=url, timeout=20) as client,
     ):
-        talking = asyncio.create_task(talk())
+        talking = asyncio.create_task(talk)
         linking = asyncio.create_task(ControlLink([url], "phone-1", live).run())
         try:
             found = Scene(url, client, live, session, talking, rows, linking)
@@ -127,6 +136,38 @@ async def scene(*script: Speaks | HangsUp) -> AsyncIterator[Scene]:
             for task in (talking, linking):
                 task.cancel()
             await asyncio.wait([talking, linking])
+
+
+@asynccontextmanager
+async def other_phone_half(now: Scene) -> AsyncIterator[asyncio.Task[CallOutcome]]:
+    """One more at the same HTTP port, with a call of its own."""
+    live, talk = _talk("call-2", now.rows, ScriptedSession(phrase_s=1.0), ())
+    talking = asyncio.create_task(talk)
+    linking = asyncio.create_task(ControlLink([now.url], "phone-2", live).run())
+    try:
+        await now.shows(lambda calls: len(calls) == 2)
+        yield talking
+    finally:
+        for task in (talking, linking):
+            task.cancel()
+        await asyncio.wait([talking, linking])
+
+
+async def test_orders_go_to_the_phone_half_that_has_the_call() -> None:
+    async with scene() as now, other_phone_half(now) as other:
+        answer = (await now.client.get("/live/calls")).json()["data"]
+        shown = {
+            phone["name"]: [call["call_id"] for call in phone["calls"]]
+            for phone in answer["phones"]
+        }
+        assert shown == {"phone-1": ["call-1"], "phone-2": ["call-2"]}
+        assert (await now.post("/live/calls/call-2/hangup")).is_success
+        async with asyncio.timeout(20):
+            assert (await other).reason == "operator_hung_up"
+        assert (await now.post("/live/phones/phone-2/drain")).is_success
+        assert not now.live.is_drained
+        assert not now.call.done()
+        assert now.operator_events() == [("hangup", "ada")]
 
 
 async def test_a_running_call_is_shown_with_its_state_and_levels() -> None:
@@ -161,7 +202,7 @@ async def test_what_an_operator_writes_is_spoken_and_recorded_under_his_name() -
     async with scene() as now:
         answer = await now.post(f"{PATH}/say", text="  We close\n at five.  ")
         assert answer.status_code == 200, answer.text
-        assert now.session.said[-1] == "We close at five."
+        await until(lambda: now.session.said[-1] == "We close at five.")
         assert now.operator_events() == [("say", "ada: We close at five.")]
         await until(
             lambda: any(
