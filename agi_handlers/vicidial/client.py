@@ -299,7 +299,7 @@ class VicidialClient:
             "in_group_status",
             {"in_groups": in_group, "header": "YES", "stage": "pipe"},
         )
-        return read_in_group_status(in_group, lines)
+        return read_in_group_status(lines)
 
     # --- Non-Agent API: changes ---
 

@@ -148,46 +148,35 @@ def read_agent_status(lines: Sequence[str]) -> AgentStatus | None:
 class InGroupStatus:
     """`in_group_status`: is somebody there to take a transfer?"""
 
-    in_group: str
     num_calls: int
     num_waiting: int
     num_agents: int
     """Logged in, whatever they do."""
-    num_agents_waiting: int | None = None
-    """Free for a call; None: this VICIdial does not tell."""
+    num_agents_waiting: int
+    """Free for a call."""
 
     @property
     def is_somebody_free(self) -> bool:
         """A call sent there now would be taken at once."""
-        if self.num_agents_waiting is None:
-            return self.num_agents > 0
         return self.num_agents_waiting > 0
 
 
-# Without its header line: group, calls, calls waiting, agents, in calls, waiting.
-_AGENTS_WAITING_COLUMN = 5
+_COUNTS = ("total_calls", "calls_waiting", "agents_logged_in", "agents_waiting")
 
 
-def read_in_group_status(in_group: str, lines: Sequence[str]) -> InGroupStatus | None:
-    """The group's line, its columns by the header's names where there is one.
+def read_in_group_status(lines: Sequence[str]) -> InGroupStatus | None:
+    """The one row that there is for whatever groups were asked for.
 
     Raises:
         ColumnsShifted: no numbers where they should be.
     """
-    rows = (line.split("|") for line in lines)
-    row = next((values for values in rows if values[0].strip() == in_group), None)
-    if row is None:
+    rows = rows_by_name("in_group_status", lines, "agents_waiting")
+    if not rows:
         return None
-    numbers = [int(v) if v.strip().isdecimal() else None for v in row]
-    if len(numbers) < 4 or None in numbers[1:4]:
-        raise ColumnsShifted("in_group_status: three numbers are missing")
-    names = [name.strip().lower().replace("_", " ") for name in lines[0].split("|")]
-    place = _AGENTS_WAITING_COLUMN
-    if names[0] != in_group.lower():
-        place = names.index("agents waiting") if "agents waiting" in names else -1
-    free = numbers[place] if 0 < place < len(numbers) else None
-    calls, waiting, agents = (number or 0 for number in numbers[1:4])
-    return InGroupStatus(in_group, calls, waiting, agents, free)
+    counts = [rows[0].get(name, "") for name in _COUNTS]
+    if not all(re.fullmatch(r"[0-9]{1,9}", count) for count in counts):
+        raise ColumnsShifted("in_group_status: a number is missing")
+    return InGroupStatus(*map(int, counts))
 
 
 def read_lead_search(lines: Sequence[str]) -> tuple[int, ...]:

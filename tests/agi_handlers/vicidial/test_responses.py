@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import pytest
 from hypothesis import given
@@ -155,12 +154,13 @@ READERS = (
     read_version,
     read_call_info,
     read_agent_status,
-    partial(read_in_group_status, "7"),
+    read_in_group_status,
     read_lead_search,
 )
 WORDS = st.sampled_from(
     ["SUCCESS:", "ERROR: ", "NOTICE:", "|", "\n", " - ", ": ", "<html>", "VERSION:",
-     "lead_id", "campaign_id", "DATE: 9999-99-99", "EPOCH: 9e9", SECRET, "\u0664", "7"]
+     "lead_id", "campaign_id", "agents_waiting|total_calls\n",
+     "DATE: 9999-99-99", "EPOCH: 9e9", SECRET, "\u0664", "7"]
 )  # fmt: skip
 BODIES = st.one_of(
     st.binary(max_size=400),
