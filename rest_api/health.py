@@ -189,11 +189,16 @@ def _gpu_bytes() -> dict[str, int] | None:
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None
-    free, total = torch.cuda.mem_get_info()
+    # Ours only: to look at another card takes some of its memory for good.
+    ours = [
+        n for n in range(torch.cuda.device_count()) if torch.cuda.memory_reserved(n)
+    ]
+    cards = [torch.cuda.mem_get_info(card) for card in ours]
     return {
-        "total_bytes": total,
-        "free_bytes": free,
-        "allocated_bytes": torch.cuda.memory_allocated(),
-        "reserved_bytes": torch.cuda.memory_reserved(),
-        "peak_bytes": torch.cuda.max_memory_allocated(),
+        "cards": len(ours),
+        "total_bytes": sum(total for _, total in cards),
+        "free_bytes": sum(free for free, _ in cards),
+        "allocated_bytes": sum(torch.cuda.memory_allocated(n) for n in ours),
+        "reserved_bytes": sum(torch.cuda.memory_reserved(n) for n in ours),
+        "peak_bytes": sum(torch.cuda.max_memory_allocated(n) for n in ours),
     }

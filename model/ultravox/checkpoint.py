@@ -40,6 +40,7 @@ from model.ultravox.placement import (
     Placement,
     cards_of,
     layer_devices,
+    num_bytes,
     on_no_device,
     place,
     spread,
@@ -193,7 +194,7 @@ def load_checkpoint(name: str, options: LoadOptions | None = None) -> Checkpoint
     loaded_on = device if is_whole else torch.device("cpu")
     empty = _without_memory(config)
     placement = None
-    if is_whole and (cards := _cards(options, device)):
+    if is_whole and (cards := _cards(options, device, num_bytes(empty, dtype))):
         placement = place(empty, dtype, cards)
         device = loaded_on = cards[0].device
     if placement is None:
@@ -319,11 +320,15 @@ def _sources(
     return sources
 
 
-def _cards(options: LoadOptions, device: torch.device) -> tuple[Card, ...]:
+def _cards(
+    options: LoadOptions, device: torch.device, needed_bytes: int
+) -> tuple[Card, ...]:
     """Cards to choose among; a particular device is no choice."""
     if options.cards is not None:
         return options.cards
-    return cards_of(options.card_gb) if str(device) == "cuda" else ()
+    if str(device) != "cuda":
+        return ()
+    return cards_of(needed_bytes, options.card_gb)
 
 
 def _without_memory(config: UltravoxConfig) -> UltravoxModel:
@@ -337,7 +342,7 @@ def _check_memory(
     network: UltravoxModel, device: torch.device, dtype: torch.dtype
 ) -> None:
     """Say beforehand that the weights will not fit, rather than be killed for it."""
-    needed = sum(p.numel() for p in network.parameters()) * dtype.itemsize
+    needed = num_bytes(network, dtype)
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
     else:

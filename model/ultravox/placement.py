@@ -58,11 +58,11 @@ class Placement:
         return self.modules.get(inner, self.first)
 
 
-def cards_of(limits_gb: Sequence[float] = ()) -> tuple[Card, ...]:
-    """The CUDA cards that this process sees.
+def cards_of(needed_bytes: int, limits_gb: Sequence[float] = ()) -> tuple[Card, ...]:
+    """The CUDA cards that this process sees; the first alone if it holds so much.
 
-    `limits_gb`: of weights, for each card, or one for all; none: a share of what is
-    free.
+    (To look at a card takes some of its memory for good.) `limits_gb`: of weights, for
+    each card, or one for all; none: a share of what is free.
 
     Raises:
         ModelLoadError: there are more limits than cards.
@@ -80,6 +80,8 @@ def cards_of(limits_gb: Sequence[float] = ()) -> tuple[Card, ...]:
         if index < len(limits):
             may_hold = min(free_bytes, int(limits[index] * 1e9))
         cards.append(Card(torch.device("cuda", index), may_hold))
+        if may_hold >= needed_bytes:
+            break
     return tuple(cards)
 
 
@@ -95,12 +97,12 @@ def place(
     """
     from accelerate.utils.modeling import get_balanced_memory, infer_auto_device_map
 
-    needed = _num_bytes(network, dtype)
+    needed = num_bytes(network, dtype)
     if len(cards) < 2 or needed <= cards[0].weights_bytes:
         return None
     language_model: Any = network.language_model
     unsplit = sorted(getattr(language_model, "_no_split_modules", None) or ())
-    beside = needed - _num_bytes(language_model, dtype)
+    beside = needed - num_bytes(language_model, dtype)
     limits: dict[int | str, int] = {
         index: max(0, card.weights_bytes - (beside if index == 0 else 0))
         for index, card in enumerate(cards)
@@ -171,7 +173,8 @@ def layer_devices(network: UltravoxModel) -> tuple[torch.device, ...]:
     return tuple(next(layer.parameters()).device for layer in decoder.layers)
 
 
-def _num_bytes(module: nn.Module, dtype: torch.dtype) -> int:
+def num_bytes(module: nn.Module, dtype: torch.dtype) -> int:
+    """Of all its weights, if they were of that type; also on the meta device."""
     return sum(parameter.numel() for parameter in module.parameters()) * dtype.itemsize
 
 

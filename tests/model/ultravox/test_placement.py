@@ -98,7 +98,7 @@ def test_too_little_memory_in_all_is_said_with_the_sizes(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has cards")
 def test_a_machine_without_cards_has_none() -> None:
-    assert cards_of() == ()
+    assert cards_of(1) == ()
     with pytest.raises(ModelLoadError) as raised:
-        cards_of((20.0, 20.0))
+        cards_of(1, (20.0, 20.0))
     assert raised.value.subject == "ULTRAVOX_CARD_GB"

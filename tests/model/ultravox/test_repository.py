@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_TOKEN = "hf_of_one_who_accepted"
 _COMMIT = "0123456789abcdef0123456789abcdef01234567"
 # What the hub says, by repository, as (status, code in the X-Error-Code header).
 _REFUSALS = {
-    "org/gated": (403, "GatedRepo"),
+    "org/gated": (403, "GatedRepo"),  # a token of somebody without the licence
+    "org/locked": (401, "GatedRepo"),  # no token at all
     "org/unknown": (401, "RepoNotFound"),
 }
 
@@ -48,6 +50,8 @@ class _Hub(BaseHTTPRequestHandler):
         self.seen.append(f"{repo}: {rest}")
         status, code = _REFUSALS.get(repo, (404, "EntryNotFound"))
         path = self.root / repo / rest
+        if self.headers.get("Authorization") == f"Bearer {_TOKEN}":
+            path = self.root / "org/speech" / rest  # it opens every door
         body = path.read_bytes() if path.is_file() else b""
         self.send_response(200 if body else status)
         if body:
@@ -124,6 +128,7 @@ def test_a_checkpoint_fetched_once_loads_offline(
     ("repo", "says"),
     [
         ("org/gated", "accept its licence at https://huggingface.co/org/gated"),
+        ("org/locked", "and set HF_TOKEN to a token of that account"),
         ("org/unknown", "if it is private, set HF_TOKEN"),
     ],
 )
@@ -131,6 +136,17 @@ def test_a_refusal_says_what_to_do(hub: HubOptions, repo: str, says: str) -> Non
     with pytest.raises(ModelLoadError, match=says) as caught:
         load_checkpoint(repo, LoadOptions(hub=hub))
     assert caught.value.subject == repo
+
+
+def test_a_token_of_one_who_accepted_opens_it(tmp_path: Path, hub: HubOptions) -> None:
+    _publish(tmp_path)
+    with_token = dataclasses.replace(hub, token=_TOKEN)
+    for name, options in (("org/locked", with_token), ("org/speech", hub)):
+        assert open_repository(name, options).find("config.json") is not None
+    with pytest.raises(ModelLoadError):
+        open_repository(
+            "org/locked", dataclasses.replace(hub, token="hf_of_another")
+        ).find("tokenizer.json")
 
 
 def test_a_gated_backbone_is_named_not_the_checkpoint(
