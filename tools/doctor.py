@@ -467,6 +467,10 @@ async def _model(settings: Settings) -> AsyncIterator[Finding]:
             yield await _model_server(settings, url.rstrip("/"))
     else:
         yield await asyncio.to_thread(_local_model, settings)
+    if settings.turn_model and not settings.api_url:
+        name = settings.turn_model
+        what = "model for the end of turns"
+        yield await asyncio.to_thread(_files, what, name, "ULTRAVOX_TURN_MODEL", name)
 
 
 async def _model_server(settings: Settings, url: str) -> Finding:
@@ -492,8 +496,6 @@ def _local_model(settings: Settings) -> Finding:
     # torch: seconds to import, and nobody else here needs it
     import torch
 
-    from model.ultravox.repository import HubOptions, open_repository
-
     has_gpu = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if has_gpu else "CPU"
     if settings.device.startswith("cuda") and not has_gpu:
@@ -505,15 +507,21 @@ def _local_model(settings: Settings) -> Finding:
     if choice.must_be_made or choice.name.startswith(str(settings.data_dir)):
         cure = "set ULTRAVOX_MODEL for a bot that speaks sense"
         return Finding("model", "warn", text, cure)
+    return _files("model", choice.name, "ULTRAVOX_MODEL", text)
+
+
+def _files(what: str, name: str, setting: str, text: str) -> Finding:
+    """Whether a checkpoint's files are to be had; `text` if so."""
+    from model.ultravox.repository import HubOptions, open_repository
+
     try:
-        repository = open_repository(choice.name, HubOptions())
-        if repository.find("config.json") is None:
-            cure = "ULTRAVOX_MODEL must name a folder or hub repository of a model"
-            return Finding("model", "FAIL", f"{choice.name} has no config.json", cure)
+        if open_repository(name, HubOptions()).find("config.json") is None:
+            cure = f"{setting} must name a folder or hub repository of a model"
+            return Finding(what, "FAIL", f"{name} has no config.json", cure)
     except SpeechError as exc:
         cure = "check the name, the network, HF_TOKEN and the model's licence page"
-        return Finding("model", "FAIL", str(exc), cure)
-    return Finding("model", "ok", text)
+        return Finding(what, "FAIL", str(exc), cure)
+    return Finding(what, "ok", text)
 
 
 async def _voice(settings: Settings) -> AsyncIterator[Finding]:

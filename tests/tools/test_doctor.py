@@ -75,8 +75,9 @@ async def test_a_shared_store_that_does_not_answer_is_told(data_dir: Path) -> No
     assert "call records" in _broken(found)
     assert "secret" not in str(found["call records"])
     url = f"sqlite:///{data_dir}/shared.db"
-    found = await _findings(_settings(data_dir, records_url=url, **shared))
-    assert "call records" not in _broken(found)
+    missing = {"turn_model": str(data_dir / "none")}  # each look costs a second
+    found = await _findings(_settings(data_dir, records_url=url, **shared, **missing))
+    assert _broken(found) == ["model for the end of turns"]
 
 
 async def test_every_mistake_of_a_campaign_is_a_line(
