@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from model.vad.options import EndpointingOptions
@@ -83,15 +84,26 @@ class LineFloor:
 
 
 class PauseHabit:
-    """How long this caller pauses within a turn, and so how long to wait for more."""
+    """How often and how long this caller pauses within a turn: so how long to wait.
 
-    __slots__ = ("_longest_ms", "_options")
+    Of the silences that may be an end, `chance` are pauses, and their lengths fall off
+    as those of an exponential distribution do. So the chance that he still goes on
+    after a silence of w ms is
+
+        chance * exp(-(w - suspect_ms) / mean_beyond_ms)
+
+    and the wait is the w at which that has sunk to the risk we accept. Both figures
+    begin with what is known of callers in general and follow what this one does.
+    """
+
+    __slots__ = ("_beyond_ms", "_num_ends", "_num_pauses", "_options")
 
     def __init__(self, options: EndpointingOptions) -> None:
         self._options = options
-        # The pause that would explain the hangover we begin with.
-        margin_ms = options.first_hangover_ms - options.pause_margin_ms
-        self._longest_ms = margin_ms / options.pause_stretch
+        # Sums that fade with each turn.
+        self._num_pauses = 0.0
+        self._num_ends = 0.0
+        self._beyond_ms = 0.0
 
     def expect(self, options: EndpointingOptions) -> None:
         """Other bounds from now on; what is known of the caller stays."""
@@ -100,17 +112,31 @@ class PauseHabit:
     def paused(self, pause_ms: float) -> None:
         """He was silent for so long, and then went on."""
         if pause_ms >= self._options.min_pause_ms:
-            self._longest_ms = max(self._longest_ms, pause_ms)
+            self._num_pauses += 1
+            self._beyond_ms += max(0.0, pause_ms - self._options.suspect_ms)
+
+    def rejoined(self, pause_ms: float) -> None:
+        """What was taken for the end of a turn was a pause: he goes on."""
+        self._num_ends = max(0.0, self._num_ends - 1)
+        self.paused(pause_ms)
 
     def end_utterance(self) -> None:
-        """A turn is over; old pauses matter less."""
-        self._longest_ms *= self._options.pause_memory
+        """A turn is over; what was before matters less."""
+        self._num_ends += 1
+        memory = self._options.pause_memory
+        self._num_ends *= memory
+        self._num_pauses *= memory
+        self._beyond_ms *= memory
 
-    def hangover_ms(self, spoken_ms: float) -> float:
-        """How long to wait for more after so much speech."""
+    def hangover_ms(self) -> float:
+        """How long to wait for more."""
         o = self._options
-        wait_ms = o.pause_stretch * self._longest_ms + o.pause_margin_ms
-        wait_ms = min(max(wait_ms, o.min_hangover_ms), o.max_hangover_ms)
-        if spoken_ms < o.short_speech_ms:
-            return max(wait_ms - o.short_speech_bonus_ms, o.suspect_ms)
-        return wait_ms
+        pauses = self._num_pauses + o.prior_pauses
+        chance = pauses / (pauses + self._num_ends + o.prior_ends)
+        known_ms = o.prior_pause_lengths * (o.mean_pause_ms - o.suspect_ms)
+        mean_beyond_ms = (self._beyond_ms + known_ms) / (
+            self._num_pauses + o.prior_pause_lengths
+        )
+        ratio = max(1.0, chance / o.accepted_risk)
+        wait_ms = o.suspect_ms + mean_beyond_ms * math.log(ratio)
+        return min(max(wait_ms, o.min_hangover_ms), o.max_hangover_ms)

@@ -9,12 +9,13 @@ Time is counted in samples at 8 kHz since the call's first, never by a clock:
                                          |<----- hangover ----->| ended
 
 How long the hangover is. Any fixed length cuts every turn with a longer pause in it and
-makes everybody wait as long. So it follows the caller: it starts at a middle length,
-grows at once to what his longest recent pause suggests and shrinks with every turn that
-he speaks fluently. Whoever knows more (the language model has understood the words) may
-shorten or stretch the wait by `hint_turn_over`. Measured and rejected, because they do
-not tell a pause from an end on recordings of eight speakers: pitch and energy before
-the silence (AUC 0.35 to 0.65 for unseen speakers), the detector's inner state (0.58).
+makes everybody wait as long. So it follows the caller: everybody is waited for until
+the chance that he still goes on is as small as for all the others (`PauseHabit`). If
+something begins just when the wait is over, it is heard out for a moment. Whoever knows
+more (the language model has understood the words) may shorten or stretch the wait by
+`hint_turn_over`. Measured and rejected (benchmarks/results/vad.md), because they don't
+tell a pause from an end for speakers unseen: pitch, level and rhythm before the silence
+(AUC 0.55), the detector's inner state (0.58), how much was said before.
 
 Whose speech it is. Voices in the background pass every detector. They are softer than
 the caller: speech far below his own level neither opens a turn nor keeps one open.
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from model.audio.frames import RATE_HZ, SAMPLES_PER_MS, samples_from_ms
 from model.vad.caller_habits import CallerLevel, LineFloor, PauseHabit
@@ -37,6 +38,9 @@ from model.vad.events import (
     SpeechTooLong,
 )
 from model.vad.options import EndpointingOptions, Expected
+
+# The quiet that an onset rises from.
+_QUIET_WITHIN_MS: Final = 256
 
 
 class _State(Enum):
@@ -65,6 +69,7 @@ class Endpointing:
         self._now_samples = 0
         longest = max(options.open_within_ms, options.barge_in_within_ms)
         self._recent: deque[_Evidence] = deque(maxlen=self._windows(longest))
+        self._levels_db: deque[float] = deque(maxlen=self._windows(_QUIET_WITHIN_MS))
         # The utterance at hand; meaningful unless quiet.
         self._started_samples = 0
         self._last_speech_samples = 0
@@ -103,7 +108,8 @@ class Endpointing:
         if self._is_his_speech(probability, level_db):
             events = self._go_on()
         else:
-            events = self._wait_for_end()
+            events = self._wait_for_end(self._is_onset(probability, level_db))
+        self._levels_db.append(level_db)
         return events + self._cut_if_too_long()
 
     def expect(self, what: Expected) -> None:
@@ -168,7 +174,7 @@ class Endpointing:
         if self._previous_ended_samples is not None:
             gap_samples = self._started_samples - self._previous_ended_samples
             if gap_samples < samples_from_ms(self._options.rejoin_ms):
-                self._habit.paused(gap_samples / SAMPLES_PER_MS)
+                self._habit.rejoined(gap_samples / SAMPLES_PER_MS)
 
     # --- in an utterance --------------------------------------------------------
 
@@ -193,7 +199,15 @@ class Endpointing:
         self._turn_over_probability = None
         return [SpeechResumed(self._now_samples)]
 
-    def _wait_for_end(self) -> list[SpeechEvent]:
+    def _is_onset(self, probability: float, level_db: float) -> bool:
+        """Whether something begins that may turn out as speech."""
+        o = self._options
+        quiet_db = min(self._levels_db, default=level_db)
+        return (
+            probability >= o.onset_probability or level_db > quiet_db + o.onset_rise_db
+        )
+
+    def _wait_for_end(self, is_onset: bool) -> list[SpeechEvent]:
         events: list[SpeechEvent] = []
         silence_samples = self._now_samples - self._ended_samples
         if self._state is _State.SPEAKING and silence_samples >= samples_from_ms(
@@ -209,14 +223,18 @@ class Endpointing:
                     self._kept_to_samples,
                 )
             )
-        if silence_samples >= self._hangover_ms() * SAMPLES_PER_MS:
+        wait_ms = self._hangover_ms()
+        if is_onset and silence_samples <= samples_from_ms(
+            int(wait_ms) + self._options.onset_hold_ms
+        ):
+            return events
+        if silence_samples >= wait_ms * SAMPLES_PER_MS:
             events.append(self._end(self._now_samples, forced=False))
         return events
 
     def _hangover_ms(self) -> float:
         o = self._options
-        spoken_samples = self._ended_samples - self._started_samples
-        wait_ms = self._habit.hangover_ms(spoken_samples / SAMPLES_PER_MS)
+        wait_ms = self._habit.hangover_ms()
         probability = self._turn_over_probability
         if probability is None:
             return wait_ms

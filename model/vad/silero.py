@@ -47,17 +47,17 @@ class SileroStream:
         self.upsampler = Upsampler()
         self.level = LineLevel()
         self.context: Wave = np.zeros(_CONTEXT_SAMPLES, dtype=np.float32)
-        self.state: Wave = np.zeros((2, _STATE_SIZE), dtype=np.float32)
+        self.state: Wave = np.zeros((2, 1, _STATE_SIZE), dtype=np.float32)
         self.gate = QuietGate()
         self.skipped: Wave | None = None
         """The window before, if the network hasn't heard it."""
 
     def next_input(self, window: Wave) -> Wave:
-        """(256,) at 8 kHz -> (576,) at 16 kHz: context, then the window."""
+        """(256,) at 8 kHz -> (1, 576) at 16 kHz: context, then the window."""
         doubled = self.upsampler.feed(window)
         whole = np.concatenate((self.context, doubled))
         self.context = doubled[-_CONTEXT_SAMPLES:]
-        return whole
+        return whole[np.newaxis]
 
 
 class SileroDetector:
@@ -129,16 +129,16 @@ class SileroDetector:
         return answers
 
     def _run(self, callers: list[SileroStream], inputs: list[Wave]) -> list[float]:
-        """(576,) each -> probabilities; the network's state of each caller moves on."""
+        """(1, 576) each -> probabilities; each caller's state moves on a window."""
         if not callers:
             return []
-        states = np.stack([caller.state for caller in callers], axis=1)  # (2, B, 128)
-        answers, states = self._session.run(
-            None, {"input": np.stack(inputs), "sr": self._rate, "state": states}
+        states = np.concatenate([caller.state for caller in callers], axis=1)
+        answers, states = self._session.run(  # (2, B, 128) in and out
+            None, {"input": np.concatenate(inputs), "sr": self._rate, "state": states}
         )
         for row, caller in enumerate(callers):
             # A copy: a view would keep the whole batch alive for one call's sake.
-            caller.state = states[:, row].copy()
+            caller.state = states[:, row : row + 1].copy()
         return [float(answer) for answer in answers[:, 0]]  # (B, 1) -> B
 
 

@@ -6,7 +6,6 @@ from model.vad.caller_habits import CallerLevel, LineFloor, PauseHabit
 from model.vad.options import EndpointingOptions
 
 OPTIONS = EndpointingOptions()
-LONG = 5000.0
 
 
 def say(level: CallerLevel, *levels_db: float) -> None:
@@ -63,40 +62,53 @@ def test_an_utterance_without_a_single_window_teaches_nothing() -> None:
     assert level.may_be_caller(-90.0)
 
 
-def test_the_first_wait_is_the_one_asked_for() -> None:
-    assert PauseHabit(OPTIONS).hangover_ms(LONG) == pytest.approx(
-        OPTIONS.first_hangover_ms
+def test_a_new_caller_is_waited_for_until_going_on_is_as_unlikely_as_accepted() -> None:
+    options = EndpointingOptions(
+        prior_pauses=1.0, prior_ends=3.0, mean_pause_ms=300, accepted_risk=0.05
     )
+    # 0.25 * exp(-(w - 200) / 100) = 0.05
+    assert PauseHabit(options).hangover_ms() == pytest.approx(360.9, abs=0.1)
 
 
-def test_a_longer_pause_stretches_the_wait_and_a_shorter_one_leaves_it() -> None:
+def test_each_pause_lengthens_the_wait_and_a_long_one_more() -> None:
+    short, long = PauseHabit(OPTIONS), PauseHabit(OPTIONS)
+    new_ms = short.hangover_ms()
+    short.paused(250)
+    long.paused(600)
+    assert new_ms < short.hangover_ms() < long.hangover_ms()
+
+
+def test_each_turn_without_a_pause_shortens_the_wait() -> None:
     habit = PauseHabit(OPTIONS)
-    habit.paused(300)
-    longer = habit.hangover_ms(LONG)
-    assert longer == pytest.approx(
-        OPTIONS.pause_stretch * 300 + OPTIONS.pause_margin_ms
-    )
-    habit.paused(200)
-    assert habit.hangover_ms(LONG) == longer
+    waits_ms = []
+    for _ in range(60):
+        habit.end_utterance()
+        waits_ms.append(habit.hangover_ms())
+    assert waits_ms == sorted(waits_ms, reverse=True)
+    assert waits_ms[-1] == OPTIONS.min_hangover_ms
+
+
+def test_pauses_without_end_lengthen_the_wait_to_the_limit_only() -> None:
+    habit = PauseHabit(OPTIONS)
+    for _ in range(100):
+        habit.paused(900)
+    assert habit.hangover_ms() == OPTIONS.max_hangover_ms
+
+
+def test_what_was_taken_for_an_end_counts_as_a_pause_and_no_end() -> None:
+    options = EndpointingOptions(pause_memory=1.0)
+    rejoined, paused = PauseHabit(options), PauseHabit(options)
+    rejoined.end_utterance()
+    rejoined.rejoined(500)
+    paused.paused(500)
+    assert rejoined.hangover_ms() == pytest.approx(paused.hangover_ms())
 
 
 def test_silence_within_a_word_is_no_pause() -> None:
-    options = EndpointingOptions(first_hangover_ms=430)
-    habit = PauseHabit(options)
-    habit.paused(options.min_pause_ms - 1)
-    assert habit.hangover_ms(LONG) == pytest.approx(430)
-
-
-def test_after_few_words_the_wait_is_shorter() -> None:
     habit = PauseHabit(OPTIONS)
-    few = OPTIONS.short_speech_ms - 1
-    saved_ms = habit.hangover_ms(LONG) - habit.hangover_ms(few)
-    assert saved_ms == pytest.approx(OPTIONS.short_speech_bonus_ms)
-
-
-def test_no_bonus_makes_the_wait_shorter_than_the_suspicion() -> None:
-    options = EndpointingOptions(short_speech_bonus_ms=5000)
-    assert PauseHabit(options).hangover_ms(500.0) == options.suspect_ms
+    new_ms = habit.hangover_ms()
+    habit.paused(OPTIONS.min_pause_ms - 1)
+    assert habit.hangover_ms() == new_ms
 
 
 def heard_line(*levels_db: float) -> LineFloor:

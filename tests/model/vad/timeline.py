@@ -1,6 +1,7 @@
 """A caller drawn as text, one character for each 32 ms window.
 
 "__~~~~~__"   _ silence   ~ the caller speaks   - a voice far behind him
+              . a breath or a rustle, hardly suspected
               ' a moment the detector takes for speech only within a turn
 """
 
@@ -17,6 +18,7 @@ _WINDOWS = {
     "~": (0.97, -20.0),
     "-": (0.97, -45.0),
     "'": (0.45, -25.0),
+    ".": (0.2, -40.0),
 }
 
 
