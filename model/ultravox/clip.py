@@ -24,6 +24,8 @@ _KEY_BYTES = 16
 _PCM16_KEYS = "ultravox phone bot: audio clips of 16-bit samples"
 """Keeps their keys apart from those of float samples that are the same bytes."""
 
+_LET_GO = "the clip's samples were let go when it was encoded"
+
 
 class AudioClip:
     """A wave, float32 in [-1, 1] at 16 kHz, and its audio vectors once encoded.
@@ -35,7 +37,7 @@ class AudioClip:
         InvalidAudio: empty, not one-dimensional, or not finite.
     """
 
-    __slots__ = ("__weakref__", "_wave", "key", "num_samples", "vectors")
+    __slots__ = ("__weakref__", "_samples", "key", "num_samples", "vectors")
 
     def __init__(self, wave: NDArray[np.float32]) -> None:
         wave = np.ascontiguousarray(wave, dtype=np.float32)
@@ -45,29 +47,31 @@ class AudioClip:
             raise InvalidAudio("audio is empty")
         if not np.isfinite(wave).all():
             raise InvalidAudio("audio holds samples that are not numbers")
-        self._begin(wave, blake3(wave.data.cast("B")).digest(_KEY_BYTES))
+        self._begin(wave, len(wave), blake3(wave.data.cast("B")).digest(_KEY_BYTES))
 
     @classmethod
     def of_pcm16(cls, pcm16: bytes) -> Self:
-        """The clip of 16-bit samples at 16 kHz.
+        """The clip of 16-bit samples at 16 kHz, kept as they are until encoded.
 
-        The digest is of half as many bytes, and every sample is a number.  (The same
-        sound as floats has another key, and is encoded for itself.)
+        That is half the memory while it waits, half the bytes to digest, and every
+        sample is a number.  (The same sound as floats has another key, and is encoded
+        for itself.)
 
         Raises:
-            InvalidAudio: empty.
-            ValueError: an odd number of bytes.
+            InvalidAudio: empty, or a sample was cut in two on the way.
         """
-        if not pcm16:
-            raise InvalidAudio("audio is empty")
+        if not pcm16 or len(pcm16) % 2:
+            raise InvalidAudio(f"{len(pcm16)} bytes are no 16-bit samples")
         clip = cls.__new__(cls)
         key = blake3(pcm16, derive_key_context=_PCM16_KEYS).digest(_KEY_BYTES)
-        clip._begin(wave_from_pcm16(pcm16), key)
+        clip._begin(pcm16, len(pcm16) // 2, key)
         return clip
 
-    def _begin(self, wave: NDArray[np.float32], key: bytes) -> None:
-        self._wave: NDArray[np.float32] | None = wave
-        self.num_samples = len(wave)
+    def _begin(
+        self, samples: NDArray[np.float32] | bytes, num_samples: int, key: bytes
+    ) -> None:
+        self._samples: NDArray[np.float32] | bytes | None = samples
+        self.num_samples = num_samples
         self.key = key
         self.vectors: Tensor | None = None  # (num_tokens, E), set by the engine
 
@@ -83,14 +87,16 @@ class AudioClip:
         Raises:
             ValueError: the clip has been encoded and its samples were let go.
         """
-        if self._wave is None:
-            raise ValueError("the clip's samples were let go when it was encoded")
-        return self._wave
+        if self._samples is None:
+            raise ValueError(_LET_GO)
+        if isinstance(self._samples, bytes):
+            return wave_from_pcm16(self._samples)
+        return self._samples
 
     def set_vectors(self, vectors: Tensor) -> None:
         """Keep the encoder's result and let go of the samples."""
         self.vectors = vectors
-        self._wave = None
+        self._samples = None
 
     def twin(self) -> AudioClip:
         """The same sound for another model, whose vectors are others.
@@ -98,7 +104,11 @@ class AudioClip:
         Raises:
             ValueError: as `wave`.
         """
-        return AudioClip(self.wave)
+        if self._samples is None:
+            raise ValueError(_LET_GO)
+        clip = AudioClip.__new__(AudioClip)
+        clip._begin(self._samples, self.num_samples, self.key)
+        return clip
 
     def num_pieces(self) -> int:
         """How many runs of at most 30 s the encoder sees."""

@@ -143,8 +143,9 @@ def test_a_clip_of_16_bit_samples_is_the_same_sound() -> None:
     assert clip.key != AudioClip.of_pcm16(pcm16[::-1]).key
     # float samples that are the very same bytes are another sound
     assert AudioClip.of_pcm16(bytes(8)).key != AudioClip(np.zeros(2, np.float32)).key
-    with pytest.raises(InvalidAudio):
-        AudioClip.of_pcm16(b"")
+    for wrong in (b"", b"odd"):
+        with pytest.raises(InvalidAudio):
+            AudioClip.of_pcm16(wrong)
 
 
 def test_samples_are_let_go_once_they_are_encoded() -> None:
