@@ -36,7 +36,7 @@ class ScriptedOptions:
 
     `replies` are used in turn, by how often the caller has spoken, and over again
     from the start; without any, the caller's last turn is echoed: its text, or how
-    long it was. Delays imitate a model's; with none a reply is there all at once.
+    long it was. Delays imitate a model's.
     """
 
     replies: tuple[str, ...] = ()
@@ -166,7 +166,7 @@ class ScriptedEngine:
         limit = request.max_new_tokens
         num_tokens = min(len(words), limit)
         for index, word in enumerate(words[:limit]):
-            if index and self._options.token_interval_ms:
+            if index:
                 await asyncio.sleep(self._options.token_interval_ms / 1000)
             stream.deliver(Delivery(token_ids=tuple(word.encode())))
         stream.deliver(
