@@ -70,6 +70,7 @@ async def bot(tmp_path: Path, vicidial: FakeVicidial) -> AsyncIterator[BotServic
             "VICIDIAL_USER": "botapi",
             "VICIDIAL_PASSWORD": "Secret-Pass_1",
             "VICIDIAL_AGENT_USER": "7001",
+            "MAX_CALLS": "1",
         },
     )
     try:
@@ -135,14 +136,23 @@ async def test_redirect_takes_the_caller_from_the_bot_to_the_in_group(
 async def test_redirect_that_never_comes_is_made_by_the_dialplan(
     asterisk: Asterisk, bot: BotService, vicidial: FakeVicidial
 ) -> None:
+    """Until then the bot's only line is busy: call n + 1 goes to people at once."""
     vicidial.db.has_strict_sql = True
     since = asterisk.log_position()
     async with call_of(asterisk, bot) as call:
         await press(call, "0")
+        await vicidial.asked("ra_call_control")
+        async with call_of(asterisk, bot) as one_too_many:
+            await one_too_many.heard_tone(IN_GROUP_HZ, timeout_s=8)
+        refused = await asterisk.logged("does not take the call: busy", since)
+        assert "all_lines_busy" in refused
         await call.heard_tone(IN_GROUP_HZ, timeout_s=30)
-    line = await asterisk.logged("in-group script:", since)
-    assert re.search(r"CLOSER-----LB-----SALESLINE", line)
-    assert V in line
+    scripts = re.findall("in-group script: .*", asterisk.log(since))
+    assert len(scripts) == 2
+    for script in scripts:
+        assert "CLOSER-----LB-----SALESLINE" in script
+        assert V in script
+    assert len(vicidial.forms("ra_call_control")) == 1
 
 
 async def test_hang_up_by_vicidial_ends_the_call_in_order(

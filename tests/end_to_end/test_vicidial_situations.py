@@ -451,14 +451,18 @@ async def vicidial_is_away_and_comes_back(centre: Centre) -> None:
 async def bot_killed_at_three_steps(centre: Centre) -> None:
     """kill -9 of the process that has the calls: all of them reach people."""
     centre.vicidial.db.has_strict_sql = True  # nothing queued is ever done
-    callers = [centre.caller("SALES") for _ in range(3)]
+    callers = [centre.caller("SALES") for _ in range(4)]
     async with contextlib.AsyncExitStack() as stack:
-        calls = [
+        *calls, done = [
             await stack.enter_async_context(centre.dial(caller, "8901"))
             for caller in callers
         ]
-        for call in calls:
+        for call in (*calls, done):
             await call.happened("heard-start", timeout_s=30)
+        done.do(Press("9"))  # his call ends by AGI, for VICIdial does not end it
+        await done.ended(timeout_s=30)
+        await centre.bot.logged("vicidial_did_not_hang_up")
+        await centre.status_becomes(callers[-1], "DNC")
         waiting, thinking, _ = calls
         thinking.do(recording(centre.asterisk.recording("one-moment-please")))
         waiting.do(Press("0"))  # the bot waits for a redirect that never comes
