@@ -365,7 +365,7 @@ def test_audio_that_cannot_be_encoded_fails_only_its_request(
 
     good, bad = _spoken(checkpoint, 1), _spoken(checkpoint, 2)
     expected = _alone(make_worker, _spoken(checkpoint, 1))
-    bad.audio[0].clip._wave = None
+    bad.audio[0].clip._samples = None
     desk = Desk(make_worker())
     sequences = [desk.submit(good), desk.submit(bad)]
     desk.finish()
