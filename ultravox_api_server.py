@@ -63,28 +63,7 @@ def main(arguments: list[str] | None = None, opening: OpenService | None = None)
 
     `opening` opens the service in place of what the settings ask for.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--supervised",
-        action="store_true",
-        help="end when standard input is closed, i.e. when the parent has ended",
-    )
-    parser.add_argument(
-        "--take-over",
-        metavar="DESCRIPTOR",
-        type=int,
-        help="load the model first, then open the port beside the one that has it, "
-        "and say so on this pipe; needs --supervised",
-    )
-    parser.add_argument(
-        "--new-key", metavar="NAME", help="make an API key, print it once, and end"
-    )
-    parser.add_argument(
-        "--revoke-key", metavar="NAME", help="forget that API key, and end"
-    )
-    wanted = parser.parse_args(arguments)
+    wanted = _parser().parse_args(arguments)
     supervised = wanted.supervised
     try:
         settings = config.load()
@@ -129,6 +108,31 @@ def main(arguments: list[str] | None = None, opening: OpenService | None = None)
                 successor_of=wanted.take_over,
             )
         )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--supervised",
+        action="store_true",
+        help="end when standard input is closed, i.e. when the parent has ended",
+    )
+    parser.add_argument(
+        "--take-over",
+        metavar="DESCRIPTOR",
+        type=int,
+        help="load the model first, then open the port beside the one that has it, "
+        "and say so on this pipe; needs --supervised",
+    )
+    parser.add_argument(
+        "--new-key", metavar="NAME", help="make an API key, print it once, and end"
+    )
+    parser.add_argument(
+        "--revoke-key", metavar="NAME", help="forget that API key, and end"
+    )
+    return parser
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
