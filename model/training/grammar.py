@@ -15,6 +15,7 @@ from model.training.patterns import Choice, Pattern, Recogniser
 from model.training.phrasings import (
     BARE_INTENTS,
     CLOSERS,
+    COMMONEST,
     FOREIGN_SENTENCES,
     OPENERS,
     OUTSIDE_SENTENCES,
@@ -92,13 +93,17 @@ def pattern(template: str) -> Pattern:
     return patterns.parse(template, PIECES)
 
 
-def draw(rng: random.Random, intent: str, split: Split = "train") -> Spoken:
+def draw(
+    rng: random.Random, intent: str, split: Split = "train", *, common: bool = False
+) -> Spoken:
     """One random turn of an intent.
 
-    A held-out turn is one that the training templates do not hold in any way.
+    A held-out turn is one that the training templates do not hold in any way. A
+    `common` one has a phrasing that callers use most; none of them is held out.
     """
+    choices = PHRASINGS[intent][:COMMONEST] if common else templates(intent, split)
     while True:
-        template = rng.choice(templates(intent, split))
+        template = rng.choice(choices)
         said = patterns.draw(rng, pattern(template))
         if split == "train" or not _training_turns().accepts(said):
             break

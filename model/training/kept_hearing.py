@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from model.training.dataset import Batch, StoredDialogue, dialogue_rows
-from model.training.dialogue import GREETING, draw_opening
-from model.training.grammar import draw_words
+from model.training.dialogue import GREETING, Policy, draw_opening
+from model.training.grammar import Slots, draw_words
 from model.training.rows import Heard, Row, RowMaker
 from model.training.splicing import Splicer
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DIALOGUES_A_TIME = 32
+_MISSED = {"intent": "", "transcript": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class KeptHearing:
         self.num_shards = 0
         self._splicer = Splicer()
         self._dialogues: list[_HeardDialogue] = []
+        self._misses: list[tuple[str, Tensor]] = []
 
     def hear(
         self,
@@ -69,9 +71,12 @@ class KeptHearing:
             vectors = tuple(found[at : at + len(dialogue.turns)])
             at += len(vectors)
             heard = tuple(Heard(len(v), ()) for v in vectors)
-            self._dialogues.append(_HeardDialogue(dialogue, heard, vectors))
+            if dialogue.turns[0]["kind"] != "words":  # those are spliced
+                self._dialogues.append(_HeardDialogue(dialogue, heard, vectors))
             for turn, clip in zip(dialogue.turns, vectors, strict=True):
-                if turn["kind"] != "outside":
+                if turn["kind"] in {"outside", "noise"}:
+                    self._misses.append((turn["kind"], clip))
+                else:
                     self._splicer.add(clip, turn["words"])
         self.num_shards += 1
 
@@ -80,8 +85,9 @@ class KeptHearing:
     ) -> tuple[Batch, list[Tensor]]:
         """Rows over so many heard dialogues and spliced turns; vectors by clip.
 
-        Of the spliced turns one in eight is words without sense, to be written down;
-        the others open a call, every intent equally often.
+        Of the spliced turns one in sixteen is words without sense, to be written down;
+        the others open a call, every intent equally often. Beside them stand calls
+        that begin with what is not to be understood.
         """
         maker = self.maker
         heard: list[Heard] = []
@@ -94,12 +100,18 @@ class KeptHearing:
             heard += dialogue.heard
             vectors += [v.float() for v in dialogue.vectors]
             found = dialogue_rows(
-                maker, rng, dialogue.stored, heard, first, transcripts=0.4, as_text=0.04
+                maker,
+                rng,
+                dialogue.stored,
+                heard,
+                first,
+                transcripts=0.25,
+                as_text=0.04,
             )
             replies += found[0]
             transcripts += found[1]
         for number in range(openings):
-            words_only = number % 8 == 0
+            words_only = number % 16 == 0
             entry: dict[str, Any] = (
                 {"transcript": draw_words(rng)}
                 if words_only
@@ -115,7 +127,18 @@ class KeptHearing:
                 greeting = GREETING if rng.random() < 0.4 else None
                 row = maker.reply_row(rng, greeting, [entry], heard[index:], index)
                 replies.append(row)
-            if words_only or rng.random() < 0.15:
+            if words_only or rng.random() < 0.1:
                 row = maker.transcript_row(rng, entry, heard[index], index)
                 transcripts.append(row)
+        for _ in range(openings // 16 if self._misses else 0):
+            policy, first = Policy(), len(heard)
+            turns: list[dict[str, Any]] = []
+            for _ in range(rng.choice((1, 2))):
+                kind, clip = rng.choice(self._misses)
+                heard.append(Heard(len(clip), ()))
+                vectors.append(clip.float())
+                reply = policy.answer(kind, Slots())
+                turns.append({"kind": kind, "reply": reply, "rest": None} | _MISSED)
+            greeting = GREETING if rng.random() < 0.6 else None
+            replies.append(maker.reply_row(rng, greeting, turns, heard[first:], first))
         return Batch((), tuple(heard), tuple(replies), tuple(transcripts)), vectors

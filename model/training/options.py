@@ -24,10 +24,11 @@ class TrainOptions:
     openings_beside: int = 24
     ear_every: int = 1
     # In the stage that ends the run, where the ear stays as it is.
-    read_a_step: int = 12
-    spliced_a_step: int = 64
+    read_a_step: int = 8
+    spliced_a_step: int = 72
     steps_a_heard_shard: int = 3
     learning_rate: float = 1.5e-3
+    written_weight: float = 0.3  # of transcripts, against replies
     # Shares of the budget.
     text_until: float = 0.20
     heads_until: float = 0.45

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LONGEST = 3  # words that are taken together where they were said together
+_LENGTHS = (3, 3, 3, 2, 2, 1)  # tried first
 _MANY = 40  # places remembered of the same words
 
 
@@ -54,7 +55,9 @@ class Splicer:
                 first = edges[begin][0]
                 last = max(edges[end - 1][1], first + 1)
                 places = self._places.setdefault(tuple(labels[begin:end]), [])
-                if last <= len(vectors) and len(places) < _MANY:
+                # Too short to have a token to themselves: only if there is no other.
+                is_clear = edges[end - 1][1] > first or not places
+                if is_clear and last <= len(vectors) and len(places) < _MANY:
                     places.append(_Place(number, first, last))
         self._silence += vectors[: edges[0][0]].unbind(0)
 
@@ -64,7 +67,9 @@ class Splicer:
         words = text.split()
         at = 0
         while at < len(words):
-            for length in range(min(rng.randint(1, _LONGEST), len(words) - at), 0, -1):
+            # Short words share their tokens with neighbours: better taken together.
+            longest = rng.choice(_LENGTHS)
+            for length in range(min(longest, len(words) - at), 0, -1):
                 places = self._places.get(tuple(words[at : at + length]))
                 if places:
                     break

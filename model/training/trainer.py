@@ -1,9 +1,9 @@
 """One step of training, and the state that a run keeps.
 
-Three stages share one budget. First the language model alone, on dialogues laid out as
+Four stages share one budget. First the language model alone, on dialogues laid out as
 if heard; then encoder and projector alone, against phonemes and words; then everything
-together, where imagined dialogues go on beside the heard ones and the ear is updated
-only in some of the steps: it learns faster than the language model, and costs more.
+together, where imagined dialogues go on beside the heard ones; last the language model
+alone again, on what the ear, which stays as it is, gives for the whole corpus.
 """
 
 from __future__ import annotations
@@ -276,15 +276,17 @@ class Trainer:
         prefix: str = "",
     ) -> Tensor:
         loss = torch.zeros((), device=self.device)
-        for name, rows in (
-            (f"{prefix}reply", batch.reply_rows),
-            (f"{prefix}transcript", batch.transcript_rows),
+        for name, rows, weight in (
+            (f"{prefix}reply", batch.reply_rows, 1.0),
+            # What the ear got wrong can not be written down right: at full weight
+            # that would be most of the gradient.
+            (f"{prefix}transcript", batch.transcript_rows, self.options.written_weight),
         ):
             if rows:
                 logits, targets = self._predict(rows, vectors)
                 value = F.cross_entropy(logits, targets)
                 right = (logits.argmax(-1) == targets).float().mean()
-                loss = loss + value
+                loss = loss + weight * value
                 numbers[name], numbers[f"{name}_right"] = value.item(), right.item()
         return loss
 
