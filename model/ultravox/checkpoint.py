@@ -195,7 +195,8 @@ def load_checkpoint(name: str, options: LoadOptions | None = None) -> Checkpoint
     empty = _without_memory(config)
     placement = None
     if is_whole and (cards := _cards(options, device, num_bytes(empty, dtype))):
-        placement = place(empty, dtype, cards)
+        limited = bool(options.card_gb)
+        placement = place(empty, dtype, cards, is_limited=limited)
         device = loaded_on = cards[0].device
     if placement is None:
         _check_memory(empty, loaded_on, dtype)  # before gigabytes are fetched

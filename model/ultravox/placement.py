@@ -86,11 +86,16 @@ def cards_of(needed_bytes: int, limits_gb: Sequence[float] = ()) -> tuple[Card, 
 
 
 def place(
-    network: UltravoxModel, dtype: torch.dtype, cards: Sequence[Card]
+    network: UltravoxModel,
+    dtype: torch.dtype,
+    cards: Sequence[Card],
+    *,
+    is_limited: bool = False,
 ) -> Placement | None:
-    """Where everything goes; None: all of it fits the first card.
+    """Where everything goes; None: all of it on the first card.
 
     `network` may be on the meta device. Its weights are to be tied already.
+    `is_limited`: somebody said what a card may hold, so a single one, too.
 
     Raises:
         ModelLoadError: it does not fit all cards together.
@@ -98,7 +103,7 @@ def place(
     from accelerate.utils.modeling import get_balanced_memory, infer_auto_device_map
 
     needed = num_bytes(network, dtype)
-    if len(cards) < 2 or needed <= cards[0].weights_bytes:
+    if needed <= cards[0].weights_bytes or (len(cards) == 1 and not is_limited):
         return None
     language_model: Any = network.language_model
     unsplit = sorted(getattr(language_model, "_no_split_modules", None) or ())

@@ -85,6 +85,8 @@ def test_no_card_gets_more_than_it_may_hold(network: UltravoxModel) -> None:
 def test_what_fits_one_card_stays_on_it(network: UltravoxModel) -> None:
     assert place(network, torch.bfloat16, _cards(150, 150)) is None
     assert place(network, torch.bfloat16, _cards(20)) is None  # nothing to choose
+    with pytest.raises(ModelLoadError):
+        place(network, torch.bfloat16, _cards(20), is_limited=True)
 
 
 def test_too_little_memory_in_all_is_said_with_the_sizes(
