@@ -294,7 +294,8 @@ async def test_a_telephone_call_is_answered_by_it(
         assert "ultravox-tiny" in service.health()
         status, lines, errors = await place_call(
             *("--agi", f"127.0.0.1:{service.agi_port}"),
-            *("--say", "quiet:300,1", "say:What are your opening hours?", "wait:300,2"),
+            *("--say", "quiet:300,1", "say:What are your opening hours?", "wait:300,1"),
+            "bye",
         )
     finally:
         service.stop()
