@@ -192,7 +192,7 @@ async def test_leaving_a_stream_stops_generation_and_speech(speak: bool) -> None
 async def test_memory_returns_when_clients_leave_in_mid_stream() -> None:
     def num_clips() -> int:
         gc.collect()
-        return sum(isinstance(thing, AudioClip) for thing in gc.get_objects())
+        return sum(type(thing) is AudioClip for thing in gc.get_objects())
 
     before = num_clips()
     script = ScriptedOptions(("One sentence. " * 500,), token_interval_ms=20)
