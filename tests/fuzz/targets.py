@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import numpy as np
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import Request
+from starlette.types import Message, Scope
 
 import config
 from agi_handlers.agi import commands
@@ -37,6 +40,9 @@ from model.live_messages import LiveProtocolError
 from model.live_wire import ClientMessages, ServerMessages
 from model.ultravox.clip import AudioClip
 from rest_api.audio_bodies import decode_audio, read_encoded
+from rest_api.chat_bodies import read_audio_request
+from rest_api.errors import RequestRefused
+from rest_api.schemas import AudioChat
 
 Target: TypeAlias = Callable[[bytes], None]
 
@@ -162,6 +168,26 @@ def audio(data: bytes) -> None:
         assert 320 <= len(wave) <= 2.1 * 16_000
 
 
+def chat_form(data: bytes) -> None:
+    """A form's fields and file, or one of the two refusals that have an answer."""
+    if not data:
+        return
+    pieces = _cut(data)
+
+    async def receive() -> Message:
+        body = pieces.pop(0) if pieces else b""
+        return {"type": "http.request", "body": body, "more_body": bool(pieces)}
+
+    kind = b"multipart/form-data; boundary=" + (b"x" if data[0] % 8 else data[1:9])
+    # with an "app" starlette words its complaints as it does behind a port
+    scope: Scope = {"type": "http", "app": None, "query_string": b""}
+    scope["headers"] = [(b"content-type", kind)]
+    with suppress(RequestRefused, RequestValidationError):
+        made = asyncio.run(read_audio_request(Request(scope, receive), AudioChat))
+        assert made.encoded is not None
+        assert len(made.encoded) <= len(data)
+
+
 def settings(data: bytes) -> None:
     """Settings, or ConfigError with lines for people, and no secret in them."""
     with tempfile.TemporaryDirectory() as folder:
@@ -274,6 +300,6 @@ TARGETS: Final[dict[str, Target]] = {
     target.__name__: target
     for target in (
         *(agi, agi_answers, agi_arguments, audiosocket, audio_port, live_messages),
-        *(audio, settings, campaign, vicidial, actions, ami, file_shell),
+        *(audio, chat_form, settings, campaign, vicidial, actions, ami, file_shell),
     )
 }
