@@ -10,8 +10,8 @@ The network's attention is replaced for good by the engine's, so a checkpoint th
 was given to an engine is of no use elsewhere.
 
 Slots of our own rather than transformers' continuous batching, which takes audio too
-when vectors stand under ids past the vocabulary. Measured on a CPU at 8 calls: four
-times its tokens a second of CPU time and more (benchmarks/results/engine.md); without
+when vectors stand under ids past the vocabulary. Measured on a CPU at 8 calls: almost
+three times its tokens a second of CPU time (benchmarks/results/engine.md); without
 flash-attention's kernels it attends over all requests' keys at once. And it lacks what
 calls need: P(turn over) from the prefill, callers before transcripts, a failed row that
 leaves its neighbours alone, sharing of less than a page.
