@@ -250,4 +250,14 @@ ERRORS = Counter("voicebot_errors_total", "Faults by kind", ["kind"])
 LOG_LINES_DROPPED = Counter(
     "voicebot_log_lines_dropped_total", "Log lines lost because nobody read them"
 )
+VICIDIAL = Counter(
+    "voicebot_vicidial_total",
+    "What VICIdial was told, by what became of it: ok, later, failed",
+    ["duty", "result"],
+)
+# With labels, so that a process without an engine shows none of them.
+ENGINE_REQUESTS = Gauge(
+    "voicebot_engine_requests", "Replies running and waiting", ["state"]
+)
+KV_BYTES = Gauge("voicebot_kv_bytes", "Memory for dialogues, all and used", ["state"])
 SESSIONS_NOW = Gauge("voicebot_sessions", "Dialogues open at the speech half")

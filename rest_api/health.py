@@ -125,6 +125,7 @@ async def memory(state: State) -> dict[str, Any]:
 @router.get("/metrics", response_model=None, response_class=PlainTextResponse)
 async def metrics(state: State) -> Response:
     """For Prometheus: ours, and those of the phone halves."""
+    state.measure_engine()
     text = exposition(REGISTRY.collect(), state.phone_metrics())
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 

@@ -21,6 +21,7 @@ from model.client import Heartbeat
 from model.errors import SpeechUnavailable
 from model.service import LocalSpeechService
 from model.speech import SpeechStatus
+from telemetry import ENGINE_REQUESTS, KV_BYTES
 
 HealthStatus: TypeAlias = Literal["healthy", "degraded", "unhealthy"]
 
@@ -109,6 +110,18 @@ class ServiceState:
         if len(self._phones) > _MAX_PHONES:
             oldest = min(self._phones, key=lambda known: self._phones[known].at_s)
             del self._phones[oldest]
+
+    def measure_engine(self) -> None:
+        """Bring the engine's gauges up to date, for a scrape."""
+        if self.service is None:
+            return
+        engine = self.service.engine
+        load, memory = engine.load(), engine.memory()
+        ENGINE_REQUESTS.labels(state="running").set(load.num_active)
+        ENGINE_REQUESTS.labels(state="waiting").set(load.num_waiting)
+        for state, name in (("all", "kv_bytes"), ("used", "kv_used_bytes")):
+            if name in memory:  # another server's is not ours to see
+                KV_BYTES.labels(state=state).set(memory[name])
 
     def phone_metrics(self) -> dict[str, Sequence[Metric]]:
         """The metrics of every phone half that isn't silent, by its name."""

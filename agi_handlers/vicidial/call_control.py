@@ -59,7 +59,7 @@ from agi_handlers.vicidial.outbox import Outbox
 from agi_handlers.vicidial.responses import Refusal, Refused
 from agi_handlers.vicidial.server_clock import ServerClock, utc_now
 from agi_handlers.vicidial.transfer_look import confirm_transfer
-from telemetry import fields
+from telemetry import VICIDIAL, fields
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +191,9 @@ class VicidialCall:
         controlled: Controlled = "not_done"
         if isinstance(ending, HangUp | TransferTo):
             controlled = await self._control(ending, identity, callback)
-            self._confirm(*_confirmation(ending, controlled))
+            result, what = _confirmation(ending, controlled)
+            VICIDIAL.labels(duty=type(ending).__name__, result=result).inc()
+            self._confirm(result, what)
         elif callback is not None:
             await self._outbox.put(self._chain, callback)
         await self._put_afterwards(outcome, ending, callback)

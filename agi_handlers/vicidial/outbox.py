@@ -35,7 +35,7 @@ from agi_handlers.vicidial.duties import (
 )
 from agi_handlers.vicidial.outbox_file import OutboxFile, OutboxUnusable, Waiting
 from agi_handlers.vicidial.responses import LoginRefused
-from telemetry import ERRORS, fields
+from telemetry import ERRORS, VICIDIAL, fields
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Outbox:
             return await self._keep(chain, number, duty, str(exc))
         except VicidialError as exc:
             self._say_refused(type(duty).__name__, str(exc))
-            self._confirm(chain, "failed", f"{description_of(duty)}: {exc}")
+            self._note(chain, duty, "failed", str(exc))
             if number is not None:
                 await self._quietly(self._file.give_up, number, str(exc))
             return False
@@ -157,7 +157,7 @@ class Outbox:
             # out of time; the worker tells it
             await asyncio.shield(self.release(number))
             raise
-        self._confirm(chain, "ok", description_of(duty))
+        self._note(chain, duty, "ok")
         await self.remove(number)
         return True
 
@@ -233,24 +233,24 @@ class Outbox:
                 extra=fields(duty=waiting.kind, seconds=round(delay_s), error=str(exc)),
             )
             if not waiting.attempts:
-                self._confirm(waiting.chain, "later", f"{description_of(duty)}: {exc}")
+                self._note(waiting.chain, duty, "later", str(exc))
             return False
         except VicidialError as exc:
             self._say_refused(waiting.kind, str(exc))
-            self._confirm(waiting.chain, "failed", f"{description_of(duty)}: {exc}")
+            self._note(waiting.chain, duty, "failed", str(exc))
             await self._quietly(self._file.give_up, waiting.number, str(exc))
             return True
         if waiting.attempts or is_late:
             logger.info("duty_told_late", extra=fields(duty=waiting.kind))
-        self._confirm(waiting.chain, "ok", description_of(duty))
+        self._note(waiting.chain, duty, "ok")
         await self._quietly(self._file.remove, waiting.number)
         return True
 
     async def _keep(
         self, chain: str, number: int | None, duty: Duty, problem: str
     ) -> bool:
-        kind, what = type(duty).__name__, f"{description_of(duty)}: {problem}"
-        self._confirm(chain, "failed" if number is None else "later", what)
+        kind = type(duty).__name__
+        self._note(chain, duty, "failed" if number is None else "later", problem)
         if number is None:
             ERRORS.labels(kind="vicidial_duty_lost").inc()
             logger.error("duty_lost", extra=fields(duty=kind, error=problem))
@@ -260,6 +260,11 @@ class Outbox:
         await self._quietly(self._file.postpone, number, due_s, problem)
         self._wake.set()
         return False
+
+    def _note(self, chain: str, duty: Duty, result: Result, why: str = "") -> None:
+        VICIDIAL.labels(duty=type(duty).__name__, result=result).inc()
+        what = description_of(duty)
+        self._confirm(chain, result, f"{what}: {why}" if why else what)
 
     # --- the file's thread ---
 

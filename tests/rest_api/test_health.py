@@ -95,6 +95,7 @@ async def test_metrics_are_prometheus_text(client: httpx.AsyncClient) -> None:
     answer = await client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
     assert "# TYPE voicebot_first_audio_seconds histogram" in answer.text
+    assert 'voicebot_engine_requests{process="speech",state="waiting"}' in answer.text
 
 
 async def test_heartbeats_show_up_in_health() -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from agi_handlers.agi.connection import AgiConnection
 from agi_handlers.campaigns import Campaign, VicidialRules
@@ -456,6 +457,9 @@ async def test_opt_out_survives_a_vicidial_that_is_down(
         while not fake.db.dnc:
             await told(fake, "add_dnc_phone", len(fake.forms("add_dnc_phone")) + 1)
         await until_confirmed(stage, "ok")
+        for result in ("later", "ok"):
+            counted = {"duty": "OptOut", "result": result}
+            assert REGISTRY.get_sample_value("voicebot_vicidial_total", counted)
     assert fake.db.dnc == {("7275551212", "SYSTEM_INTERNAL")}
 
 
