@@ -98,16 +98,7 @@ class Trainer:
             self.network, frame_head, word_head, maker.silence, self.arithmetic
         )
         parameters = list(self.everything.parameters())
-        matrices = [p for p in parameters if p.dim() > 1]
-        others = [p for p in parameters if p.dim() < 2]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": 0.01},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=options.learning_rate,
-            betas=(0.9, 0.98),
-        )
+        self.optimizer = _optimizer(parameters, options.learning_rate)
         self._reading = list(self.network.language_model.parameters())
         reading = {id(p) for p in self._reading}
         self._hearing = [p for p in parameters if id(p) not in reading]
@@ -345,3 +336,19 @@ class Trainer:
         self.spent_s = state["spent_s"]
         if self._chooses_arithmetic():
             self.arithmetic.dtype = Arithmetic.choose("cpu", state["arithmetic"]).dtype
+
+
+def _optimizer(
+    parameters: list[nn.Parameter], learning_rate: float
+) -> torch.optim.AdamW:
+    """Only matrices decay."""
+    matrices = [p for p in parameters if p.dim() > 1]
+    others = [p for p in parameters if p.dim() < 2]
+    return torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": 0.01},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        lr=learning_rate,
+        betas=(0.9, 0.98),
+    )
