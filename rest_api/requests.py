@@ -17,6 +17,7 @@ from typing import Final
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import telemetry
@@ -114,6 +115,8 @@ class RequestEnvelope:
                     await self._app(scope, body, send_with_id)
         except BodyRefused:
             pass
+        except ClientDisconnect:
+            pass  # in the middle of its body: nobody is there to be answered
         except TimeoutError:
             if not patience.expired():
                 raise

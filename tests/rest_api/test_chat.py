@@ -325,6 +325,26 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     assert b'"code":"timeout"' in answer
 
 
+async def test_a_client_that_leaves_in_its_body_is_no_crash(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+
+    def lines() -> list[str]:
+        return [record.getMessage() for record in caplog.records]
+
+    async with serving() as url:
+        port = int(url.rsplit(":", 1)[1])
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = "POST /chat/text HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+        writer.write(f"{head}Content-Type: application/json\r\n\r\n{{".encode())
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        await until(lambda: "request" in lines())
+    assert "request_crashed" not in lines()
+
+
 async def test_every_answer_has_a_request_id(client: httpx.AsyncClient) -> None:
     named = await client.get("/health", headers={"X-Request-Id": "mine"})
     assert named.headers["X-Request-Id"] == "mine"
