@@ -45,7 +45,7 @@ function callsOf(phone, lines) {
 
 // Redrawn only where something changed, so that nothing is taken from under a finger.
 function drawRest(rest, health, phones, lines) {
-  const news = JSON.stringify([health.model, health.last_error?.message, phones.map((phone) => ({ ...phone, age_s: 0, uptime_s: Math.floor(phone.uptime_s / 60) })), lines.map(({ name, is_drained, vicidial, dialers }) => ({ name, is_drained, vicidial, dialers: dialers.map((dialer) => ({ ...dialer, last_call_s: Math.floor(dialer.last_call_s / 10) })) }))]);
+  const news = JSON.stringify([health.model, health.last_error?.message, phones.map((phone) => ({ ...phone, age_s: 0, uptime_s: Math.floor(phone.uptime_s / 60) })), lines.map(({ name, is_drained, vicidial, dialers, calls }) => ({ name, is_drained, vicidial, num_calls: calls.length, dialers: dialers.map((dialer) => ({ ...dialer, last_call_s: Math.floor(dialer.last_call_s / 10) })) }))]);
   if (rest.dataset.news === news) return;
   rest.dataset.news = news;
   rest.replaceChildren(
@@ -71,7 +71,7 @@ function phoneCard(phone, line) {
   return card(`Phone half ${phone.name}`,
     facts({
       state: phone.is_stale ? `silent for ${length(phone.age_s)}` : phone.is_draining ? "takes no new calls" : "taking calls",
-      calls: `${phone.num_calls} of ${phone.max_calls}`,
+      calls: `${line ? line.calls.length : phone.num_calls} of ${phone.max_calls}`,
       "late frames": phone.num_frames_late,
       up: length(phone.uptime_s),
       VICIdial: h("span", { class: vicidial === "ok" ? "good" : vicidial ? "bad" : "" }, vicidial || "not used"),
