@@ -1,6 +1,7 @@
 """How long the caller waits: end of speech to first bot audio, at the audio socket.
 
     python -m benchmarks.bench_turn_latency [--speech DIR] [--turns 20] [--calls 1]
+        [--lines clean,hiss:10,babble:15+0.02]
 
 Starts the real service (phone half and speech half, scripted instant engine, espeak
 voice) once for each configuration under comparison, and talks to all of them in the
@@ -8,10 +9,15 @@ same run, taking turns, over real AGI and AudioSocket or EAGI connections. The c
 says a sentence, waits for the answer, waits until it is over, says the next; every
 third answer he talks over. Measured at the caller's end of the wire: last voiced sample
 sent to first voiced sample heard; first voiced sample of an interruption to the last
-voiced sample heard; answer to the first voiced sample of the greeting.
+voiced sample heard; answer to the first voiced sample of the greeting. False barge-ins
+are the interruptions that the service counted beyond those that were made.
 
-The floor is the silence the endpointing must hear before it may believe it (0.35 to
-0.8 s, depending on the caller's pauses) plus the first sentence's synthesis.  Last
+--lines: the calls are spread over them, and every configuration hears the same. A line
+is what is behind the caller (hiss, babble, hum, street, voice), how far below his voice
+in dB, and the share of lost packets; all of it goes through mu-law.
+
+The floor is the silence the endpointing must hear before it may believe it (0.3 to
+0.83 s, depending on the caller's pauses) plus the first sentence's synthesis.  Last
 line: JSON.
 """
 
@@ -34,13 +40,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import uvloop
 
 from benchmarks.provenance import provenance
+from benchmarks.telephone_line import Background, find_runs, line_noise
+from model.audio.frames import RATE_HZ
+from model.audio.pcm import Wave, level_dbfs, pcm16_from_wave, wave_from_pcm16
 from tools.caller.agi_wire import Channel
 from tools.caller.call import CallPlan, CallReport, place_call
 from tools.caller.channel import Abilities, folders_of
 from tools.caller.journal import Journal
+from tools.caller.line import TelephoneLine
 from tools.caller.say_items import (
     Item,
     Say,
@@ -83,6 +94,9 @@ class Measures:
     num_turns: int = 0
     num_unanswered: int = 0
     num_cut: int = 0
+    num_barge_ins: int = 0
+    """As the service counted them."""
+    called_s: float = 0.0
     errors: list[str] = field(default_factory=list)
 
     def add(self, report: CallReport) -> None:
@@ -99,8 +113,17 @@ class Measures:
             else:
                 self.response.append(turn.response_ms)
 
+    @property
+    def false_barge_ins_a_minute(self) -> float:
+        """Nobody spoke, and the bot stopped."""
+        num_false = max(0, self.num_barge_ins - len(self.barge_in_stop))
+        return round(60 * num_false / max(self.called_s, 1.0), 2)
+
     def as_row(self) -> dict[str, object]:
         return {
+            "barge_ins_counted": self.num_barge_ins,
+            "minutes": round(self.called_s / 60, 1),
+            "false_barge_ins_a_minute": self.false_barge_ins_a_minute,
             "turns": self.num_turns,
             "unanswered": self.num_unanswered,
             "cut_percent": round(100 * self.num_cut / max(1, self.num_turns), 1),
@@ -109,6 +132,40 @@ class Measures:
             "greeting_ms": spread(self.greeting),
             "errors": self.errors,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class LineKind:
+    """What a caller's line is like."""
+
+    name: str
+    background: Background | None
+    loss: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> LineKind:
+        """clean, or KIND:DB, or either with +LOSS."""
+        what, _, loss = text.partition("+")
+        kind, _, snr_db = what.partition(":")
+        share = float(loss or 0)
+        if kind == "clean":
+            return cls(text, None, share)
+        return cls(text, Background(kind, float(snr_db)), share)
+
+    def line(self, speech: Sequence[Say], seed: int) -> TelephoneLine:
+        """A caller's own line of this kind."""
+        if self.background is None:
+            return TelephoneLine(loss=self.loss, seed=seed)
+        waves = [wave_from_pcm16(one.pcm16) for one in speech]
+        caller_dbfs = float(np.median([_speech_dbfs(wave) for wave in waves]))
+        rng = np.random.default_rng(seed)
+        noise = line_noise(rng, self.background, caller_dbfs, waves, 20 * RATE_HZ)
+        return TelephoneLine(pcm16_from_wave(noise), self.loss, seed)
+
+
+def _speech_dbfs(wave: Wave) -> float:
+    runs = find_runs(wave) or ((0, wave.size),)
+    return level_dbfs(np.concatenate([wave[start:end] for start, end in runs]))
 
 
 def spread(values: Sequence[float]) -> dict[str, float] | None:
@@ -127,7 +184,10 @@ def free_port() -> int:
 
 @contextmanager
 def service(environ: dict[str, str], folder: Path) -> Iterator[int]:
-    """The whole service with a scripted engine; yields its AGI port."""
+    """The whole service with a scripted engine; yields its AGI port.
+
+    Its log is `service.txt` in the folder.
+    """
     ports = {name: free_port() for name in ("PORT", "AGI_PORT", "AUDIOSOCKET_PORT")}
     folder.mkdir()
     settings = {
@@ -136,6 +196,7 @@ def service(environ: dict[str, str], folder: Path) -> Iterator[int]:
         "ULTRAVOX_ENGINE": "scripted",
         "ULTRAVOX_DATA_DIR": str(folder),
         "ULTRAVOX_HOST": "127.0.0.1",
+        "ULTRAVOX_LOG_FORMAT": "json",
         "ULTRAVOX_MAX_CALLS": "400",
         **environ,
     }
@@ -186,43 +247,58 @@ def conversation(said: Sequence[Say]) -> list[Item]:
     return items
 
 
-async def measure(
-    agi_ports: dict[str, int], speech: Sequence[Say], turns: int, calls: int, seed: int
-) -> dict[str, Measures]:
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What all configurations go through alike."""
+
+    speech: Sequence[Say]
+    lines: Sequence[LineKind]
+    turns: int
+    calls: int
+    seed: int
+
+
+async def measure(agi_ports: dict[str, int], scene: Scene) -> dict[str, Measures]:
     """Short calls of six turns, the configurations in turn; `calls` at once."""
     measures = {name: Measures() for name in agi_ports}
-    chance = random.Random(seed)
+    chance = random.Random(scene.seed)
     wheel = Wheel()
     turning = asyncio.ensure_future(wheel.run())
     # the bot is ours: its relay may run here
     abilities = Abilities(folders_of([ROOT / "sounds"]), runs_scripts=True)
     loop = asyncio.get_running_loop()
+    speech, calls = scene.speech, scene.calls
     try:
-        for number in range(max(1, -(-turns // (6 * calls)))):
+        for number in range(max(1, -(-scene.turns // (6 * calls)))):
+            kind = scene.lines[number % len(scene.lines)]
+            said = [chance.sample(speech, min(6, len(speech))) for _ in range(calls)]
             for name, port in agi_ports.items():
                 plans = [
                     CallPlan(
                         host="127.0.0.1",
                         port=port,
-                        items=conversation(chance.sample(speech, min(6, len(speech)))),
+                        items=conversation(said[call]),
                         about=replace(
                             Channel(), uniqueid=f"{1_700_000_000 + number}.{call}"
                         ),
+                        line=kind.line(speech, scene.seed + number * calls + call),
                         max_s=150.0,
                         linger_s=1.0,
                     )
                     for call in range(calls)
                 ]
+                begun_s = loop.time()
                 reports = await asyncio.gather(
                     *(
                         place_call(plan, abilities, Journal(loop.time, None), wheel)
                         for plan in plans
                     )
                 )
+                measures[name].called_s += calls * (loop.time() - begun_s)
                 for report in reports:
                     measures[name].add(report)
                 done = len(measures[name].response)
-                print(f"{name}: {done} turns measured", file=sys.stderr)
+                print(f"{name}, {kind.name}: {done} turns measured", file=sys.stderr)
     finally:
         turning.cancel()
         with suppress(asyncio.CancelledError):
@@ -238,10 +314,15 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=24, help="of each configuration")
     parser.add_argument("--calls", type=int, default=1, help="at once")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lines", default="clean", help="comma list; %(default)s")
     parser.add_argument(
         "--only", choices=CONFIGURATIONS, action="append", help="not all of them"
     )
     options = parser.parse_args()
+    try:
+        lines = [LineKind.parse(text) for text in options.lines.split(",")]
+    except ValueError as exc:
+        parser.error(f"--lines: {exc}")
     if options.speech:
         speech = [recording(file) for file in sorted(options.speech.glob("*.wav"))]
     else:
@@ -253,9 +334,11 @@ def main() -> int:
             name: stack.enter_context(service(CONFIGURATIONS[name], folder / str(n)))
             for n, name in enumerate(wanted)
         }
-        measures = uvloop.run(
-            measure(ports, speech, options.turns, options.calls, options.seed)
-        )
+        scene = Scene(speech, lines, options.turns, options.calls, options.seed)
+        measures = uvloop.run(measure(ports, scene))
+        for number, name in enumerate(wanted):
+            log = (folder / str(number) / "service.txt").read_text(errors="replace")
+            measures[name].num_barge_ins = log.count('"event": "barge_in"')
     print_table(measures)
     print(
         json.dumps(
@@ -264,6 +347,8 @@ def main() -> int:
                 **provenance(),
                 "speech": str(options.speech.name) if options.speech else "espeak",
                 "calls": options.calls,
+                "lines": options.lines,
+                "seed": options.seed,
                 "configurations": {n: m.as_row() for n, m in measures.items()},
             }
         )
@@ -274,7 +359,7 @@ def main() -> int:
 def print_table(measures: dict[str, Measures]) -> None:
     print(
         f"{'':22}{'response ms':>22}{'barge-in stop ms':>22}{'greeting ms':>14}"
-        f"{'cut %':>8}{'missed':>8}"
+        f"{'cut %':>8}{'missed':>8}{'false/min':>11}"
     )
     for name, m in measures.items():
         cells = [
@@ -287,6 +372,7 @@ def print_table(measures: dict[str, Measures]) -> None:
         print(
             f"{name:22}{cells[0]:>22}{cells[1]:>22}{cells[2]:>14}"
             f"{100 * m.num_cut / max(1, m.num_turns):>8.1f}{m.num_unanswered:>8}"
+            f"{m.false_barge_ins_a_minute:>11.2f}"
         )
 
 

@@ -34,6 +34,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -41,12 +42,14 @@ import uvloop
 
 from model.audio.frames import RATE_HZ
 from model.audio.wav import write_wav
+from model.errors import SpeechError
 from tools.caller.agi_wire import Channel
 from tools.caller.call import CallPlan, CallReport, place_call
 from tools.caller.channel import Abilities, folders_of
 from tools.caller.journal import Journal
+from tools.caller.line import TelephoneLine
 from tools.caller.report import summary_of_many, summary_of_one
-from tools.caller.say_items import BadItem, Item, parse_item
+from tools.caller.say_items import Item, parse_item, recording
 from tools.caller.wheel import Wheel
 
 _SOUNDS: Final = Path(__file__).resolve().parent.parent / "sounds"
@@ -59,11 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         items = [parse_item(text) for text in options.say]
-    except BadItem as exc:
+        noise = recording(options.line_noise).pcm16 if options.line_noise else b""
+        TelephoneLine(noise)
+    except (ValueError, SpeechError) as exc:
         print(f"place_call: {exc}", file=sys.stderr)
         return 2
     try:
-        reports, own_lateness_s = uvloop.run(_place_all(options, items))
+        reports, own_lateness_s = uvloop.run(_place_all(options, items, noise))
         _save(options.out, reports)
     except OSError as exc:
         print(f"place_call: {exc}", file=sys.stderr)
@@ -79,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _place_all(
-    options: argparse.Namespace, items: Sequence[Item]
+    options: argparse.Namespace, items: Sequence[Item], noise: bytes
 ) -> tuple[list[CallReport], list[float]]:
     """All calls, and how late this process itself was."""
     loop = asyncio.get_running_loop()
@@ -100,6 +105,9 @@ async def _place_all(
             is_alone = options.calls == 1
             journal = Journal(loop.time, file, num_call=None if is_alone else number)
             plan = _plan(options, items, number)
+            if noise or options.line_loss:
+                line = TelephoneLine(noise, options.line_loss, seed=number)
+                plan = replace(plan, line=line)
             report = await place_call(plan, abilities, journal, wheel)
             journal.event("done", ended=report.ended)
             return report
@@ -167,6 +175,13 @@ def _assignment(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0.0 <= share <= 1.0:
+        raise argparse.ArgumentTypeError("0 to 1 is wanted")
+    return share
+
+
 def _number(text: str) -> int:
     number = int(text)
     if not 1 <= number <= 1000:
@@ -183,6 +198,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--agi", type=_address, required=True, metavar="HOST:PORT")
     add("--script", default="ultravox", help="script and query: ultravox?campaign=x")
+    add("--line-noise", type=Path, help="a recording heard behind the caller all along")
+    add("--line-loss", type=_share, default=0.0, help="share of packets lost, 0 to 1")
     add("--arg", action="append", default=[], help="further argument of AGI()")
     add("--say", nargs="+", action="extend", default=[], metavar="ITEM")
     add("--out", type=Path, help="WAV file for what was heard, from the answer on")

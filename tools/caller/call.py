@@ -13,6 +13,7 @@ from tools.caller.applications import Applications
 from tools.caller.channel import Abilities, PretendChannel
 from tools.caller.ear import Ear
 from tools.caller.journal import Journal
+from tools.caller.line import TelephoneLine
 from tools.caller.mouth import Mouth
 from tools.caller.say_items import Item
 from tools.caller.turns import Turn, is_answered, measured_turns
@@ -33,6 +34,8 @@ class CallPlan:
     is_answered: bool = False
     """The channel is up before the bot gets it, as a dialer's calls are."""
     threshold_rms: float = 200.0
+    line: TelephoneLine | None = None
+    """Of this call alone; None: everything arrives as it was said."""
     max_s: float = 60.0
     """Hang up then, whatever happens."""
     linger_s: float = 3.0
@@ -67,7 +70,7 @@ async def place_call(
     channel = PretendChannel(
         about=plan.about,
         abilities=abilities,
-        mouth=Mouth(plan.items, plan.threshold_rms),
+        mouth=Mouth(plan.items, plan.threshold_rms, plan.line),
         ear=Ear(plan.threshold_rms),
         journal=journal,
         variables=dict(plan.variables),

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from model.audio.frames import FRAME_BYTES, FRAME_MS, FRAME_SAMPLES, SILENCE_FRAME
 from tools.caller.ear import Ear
+from tools.caller.line import TelephoneLine
 from tools.caller.say_items import (
     HangUp,
     Item,
@@ -66,10 +67,16 @@ class MouthEvent:
 class Mouth:
     """Does a caller's items one after another."""
 
-    def __init__(self, items: Iterable[Item], threshold_rms: float = 200.0) -> None:
+    def __init__(
+        self,
+        items: Iterable[Item],
+        threshold_rms: float = 200.0,
+        line: TelephoneLine | None = None,
+    ) -> None:
         self.said: list[Said] = []
         self.has_hung_up = False
         self._threshold_rms = threshold_rms
+        self._line = line
         self._items: deque[Item] = deque(items)
         self._waiting: WaitForSound | WaitForQuiet | None = None
         self._waiting_since_s = 0.0
@@ -92,6 +99,12 @@ class Mouth:
 
     def next_slot(self, at_s: float, answered_s: float, ear: Ear) -> Slot:
         """What to send in the slot that begins at `at_s`; both on the ear's clock."""
+        slot = self._due(at_s, answered_s, ear)
+        if self._line is None or slot.pcm16 is None:
+            return slot
+        return replace(slot, pcm16=self._line.carry(slot.pcm16))
+
+    def _due(self, at_s: float, answered_s: float, ear: Ear) -> Slot:
         while True:
             if self._keys:
                 return self._press()
