@@ -83,6 +83,40 @@ class LineFloor:
         return max(above, loudest_db - o.loud_drop_db)
 
 
+class VoicesBehind:
+    """Whether voices behind the caller outlast his turns.
+
+    Where they do, soft speech at the end of a turn is theirs and not the end of his
+    words: it then counts for less long.
+    """
+
+    __slots__ = ("_num_soft", "_options", "_share")
+
+    # So many windows in a row that are speech and too soft to be his.
+    _FEWEST_WINDOWS: Final = 3
+    _FOLLOW: Final = 0.3
+
+    def __init__(self, options: EndpointingOptions) -> None:
+        self._options = options
+        self._num_soft = 0
+        self._share = 0.0
+
+    def hear(self, *, is_his: bool) -> None:
+        """A window of speech within an utterance."""
+        self._num_soft = 0 if is_his else self._num_soft + 1
+
+    def end_utterance(self) -> None:
+        """Learn from how it ended."""
+        is_outlasted = self._num_soft >= self._FEWEST_WINDOWS
+        self._share += self._FOLLOW * (is_outlasted - self._share)
+        self._num_soft = 0
+
+    def soft_counts_ms(self) -> float:
+        """For how long soft speech may be the end of his words."""
+        o = self._options
+        return o.loud_within_ms - self._share * (o.loud_within_ms - o.behind_within_ms)
+
+
 class PauseHabit:
     """How often and how long this caller pauses within a turn: so how long to wait.
 

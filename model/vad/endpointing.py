@@ -28,7 +28,12 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from model.audio.frames import RATE_HZ, SAMPLES_PER_MS, samples_from_ms
-from model.vad.caller_habits import CallerLevel, LineFloor, PauseHabit
+from model.vad.caller_habits import (
+    CallerLevel,
+    LineFloor,
+    PauseHabit,
+    VoicesBehind,
+)
 from model.vad.events import (
     SpeechEnded,
     SpeechEvent,
@@ -64,6 +69,7 @@ class Endpointing:
         self._lag_samples = samples_from_ms(options.detector_lag_ms)
         self._level = CallerLevel(options)
         self._floor = LineFloor(options)
+        self._behind = VoicesBehind(options)
         self._habit = PauseHabit(options)
         self._state = _State.QUIET
         self._now_samples = 0
@@ -185,9 +191,12 @@ class Endpointing:
         self._loudest_db = max(self._loudest_db, level_db)
         if level_db >= self._floor.loud_from_db(self._loudest_db):
             self._last_loud_samples = self._now_samples
+            self._behind.hear(is_his=True)
             return True
-        soft_samples = self._now_samples - self._last_loud_samples
-        return soft_samples <= samples_from_ms(self._options.loud_within_ms)
+        soft_ms = (self._now_samples - self._last_loud_samples) / SAMPLES_PER_MS
+        is_his = soft_ms <= self._behind.soft_counts_ms()
+        self._behind.hear(is_his=is_his)
+        return is_his
 
     def _go_on(self) -> list[SpeechEvent]:
         begun = self._now_samples - self._window_samples
@@ -282,6 +291,7 @@ class Endpointing:
         self._turn_over_probability = None
         self._level.end_utterance()
         self._habit.end_utterance()
+        self._behind.end_utterance()
         self._previous_ended_samples = ended_samples
         self._previous_kept_to_samples = kept_to_samples
 

@@ -7,8 +7,9 @@ from typing import Final
 # Measured on noisy lines: no turn more is missed or cut with a margin of 2 to 5 dB. The
 # noise of 32 ms windows varies by half a decibel.
 _MARGIN_DB: Final = 4.0
-# Speech that the network has just heard is followed on, whatever its level.
-_FOLLOWED_WINDOWS: Final = 12
+# Speech that the network has just heard is followed on, whatever its level. Measured:
+# 12 windows run it 7 % more often and find no turn more.
+_FOLLOWED_WINDOWS: Final = 4
 _SPEECH_PROBABILITY: Final = 0.3
 # The floor falls at once and rises slowly: 1.5 dB a second, slower than words.
 _FALL: Final = 0.3

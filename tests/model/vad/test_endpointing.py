@@ -415,3 +415,19 @@ def test_two_callers_do_not_share_anything() -> None:
 def test_a_resumption_is_told_when_it_is_heard() -> None:
     events = hear(endpointing(), WORDS + silence(320) + "~")
     assert events[-1] == SpeechResumed((20 + 10 + 1) * WINDOW_SAMPLES)
+
+
+def test_voices_that_outlast_every_turn_hold_up_its_end_less_and_less() -> None:
+    """~~~~----------  the caller, then the room behind him."""
+    ear = endpointing()
+    room = "-" * 40
+    cycle_samples = len(WORDS + room) * WINDOW_SAMPLES
+    delays = [
+        (end.decided_samples % cycle_samples) / 8
+        for end in ends(hear(ear, (WORDS + room) * 12))
+    ]
+    assert len(delays) == 12
+    assert delays[-1] <= delays[0] - 150
+    hear(ear, silence(300))
+    quiet = [wait_ms(ear) for _ in range(12)]
+    assert quiet[-1] == quiet[0]  # a soft end is waited for as ever, once they are gone

@@ -33,7 +33,7 @@ def test_speech_is_followed_through_its_soft_moments() -> None:
     gate = after(40, -60.0)
     assert gate.is_open(-30.0)
     gate.judged(0.9)
-    assert [gate.is_open(-60.0) for _ in range(13)] == [True] * 12 + [False]
+    assert [gate.is_open(-60.0) for _ in range(5)] == [True] * 4 + [False]
 
 
 def test_noise_that_has_come_to_stay_becomes_the_floor() -> None:
