@@ -11,8 +11,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
+from model.audio.frames import RATE_HZ
+from model.audio.pcm import pcm16_from_wave
 from tests.end_to_end.asterisk_lab import Asterisk
 from tests.end_to_end.bot_service import BotService
 from tests.end_to_end.conftest import Measured
@@ -111,16 +114,27 @@ async def test_a_reply_is_heard_after_each_utterance(
         assert call.num_lost == 0
 
 
-async def test_talking_over_the_bot_silences_it(
+def _cough() -> Say:
+    """A third of a second of noise that bursts out and dies away."""
+    rng = np.random.default_rng(5)
+    decay = np.exp(-np.arange(RATE_HZ // 3) / (0.08 * RATE_HZ))
+    burst = np.cumsum(rng.standard_normal(decay.size) - 0.02) % 2 - 1
+    return Say("cough", pcm16_from_wave((0.5 * decay * burst).astype(np.float32)))
+
+
+async def test_talking_over_the_bot_silences_it_and_a_cough_does_not(
     duplex_way: Way, measured: Measured
 ) -> None:
     utterance = duplex_way.utterances()[1]
     async with duplex_way.call("talkative") as call:
-        begun = await call.happened("heard-start", timeout_s=20)
+        await call.happened("heard-start", timeout_s=20)
+        await asyncio.sleep(0.5)
+        call.do(_cough())
         await asyncio.sleep(2.0)
-        assert call.ear.is_hearing, "the greeting ended by itself"
+        assert call.ear.is_hearing, "the greeting ended by itself, or at a cough"
+        begun_s = call.at_s
         call.do(utterance)
-        said = await call.happened("said-start", after_s=begun.at_s)
+        said = await call.happened("said-start", after_s=begun_s)
         # Long before the greeting would end by itself, and while the caller talks.
         stopped = await call.happened("heard-end", after_s=said.at_s - 0.5, timeout_s=5)
         assert said.value is not None  # the beginning of the voice in the recording
