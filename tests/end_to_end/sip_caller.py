@@ -17,11 +17,14 @@ import random
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
+
+import numpy as np
 
 from model.audio.frames import FRAME_MS, FRAME_SAMPLES, RATE_HZ
 from model.audio.g711 import ulaw_decode, ulaw_encode
@@ -51,6 +54,8 @@ _KEY_PAYLOAD: Final = 101
 _KEY_VOLUME: Final = 10
 _NUM_KEY_ENDS: Final = 3  # RFC 4733, 2.5.1.4
 _SLOT_S: Final = FRAME_MS / 1000
+# What a hands-free telephone gives back comes 120 ms late.
+_ECHO_SLOTS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +98,15 @@ class SipCall:
         name: str = "Lab Caller",
         answer_timeout_s: float = 15.0,
         is_mute: bool = False,
+        echo_db: float | None = None,
     ) -> None:
         self._server = (_LOOPBACK, sip_port)
         self._extension, self._number, self._name = extension, number, name
         self._answer_timeout_s = answer_timeout_s
         self._is_mute = is_mute
+        # What is heard comes back so much louder than it was; None: no echo.
+        self._echo_gain = None if echo_db is None else 10 ** (echo_db / 20)
+        self._echoes: deque[bytes] = deque(maxlen=2 * _ECHO_SLOTS)
         self.ear = Ear()
         self.num_lost = 0
         self._mouth = Mouth(items)
@@ -288,11 +297,20 @@ class SipCall:
             self.worst_slot_lateness_ms = max(self.worst_slot_lateness_ms, lateness_ms)
             await asyncio.sleep(max(0.0, next_at - _now()))
 
+    def _with_echo(self, pcm16: bytes) -> bytes:
+        if self._echo_gain is None or len(self._echoes) <= _ECHO_SLOTS:
+            return pcm16
+        echo = np.frombuffer(self._echoes.popleft(), dtype="<i2")[:FRAME_SAMPLES]
+        mixed = np.frombuffer(pcm16, dtype="<i2").astype(np.float64)
+        mixed[: echo.size] += self._echo_gain * echo
+        return np.clip(mixed, -32_767, 32_767).astype("<i2").tobytes()
+
     def _send_slot(self, slot: Slot) -> None:
         at = self._timestamp + self._num_slots * FRAME_SAMPLES
         if slot.pcm16 is not None:
             marker = 0x80 if self._num_slots == 0 else 0
-            self._send_rtp(_ULAW_PAYLOAD | marker, at, ulaw_encode(slot.pcm16))
+            sent = self._with_echo(slot.pcm16)
+            self._send_rtp(_ULAW_PAYLOAD | marker, at, ulaw_encode(sent))
         key = slot.held or slot.key
         if key is not None:
             self._send_key(key, at, is_released=slot.key is not None)
@@ -345,6 +363,7 @@ class SipCall:
         if payload_type == _ULAW_PAYLOAD:
             pcm16 = ulaw_decode(payload)
             self.ear.on_arrival(self.at_s, pcm16)
+            self._echoes.append(pcm16)
             hz = self._tones.hear(pcm16)
             if hz is not None:
                 self._note("tone", value=hz)
