@@ -162,7 +162,8 @@ def test_a_call_comes_on_the_list_with_its_state_and_leaves_it(
     console.wait(lambda: " ms" in "".join(console.texts(RUNNING)))
     levels = "return [...document.querySelectorAll('meter')].map(e => e.value)"
     console.wait(lambda: max(console.driver.execute_script(levels)) > -40)
-    assert any("audiosocket" in text for text in console.texts("table"))
+    # the first heartbeat may have come too early for the speech half: the next in 5 s
+    console.wait(lambda: any("audiosocket" in t for t in console.texts("table")))
     _check_accessibility(console, "live")
     console.hang_up_all()
     console.wait(lambda: "No call is running." in console.texts("p"))
@@ -185,8 +186,8 @@ def test_steering_asks_for_a_key_and_wrong_ones_are_refused(console: Console) ->
     console.wait(lambda: "Resume recording" in console.texts(f"{RUNNING} button"))
     console.press(f"{RUNNING} button", "Resume recording")
     console.wait(lambda: "Pause recording" in console.texts(f"{RUNNING} button"))
-    paused = [name for name, _ in console.events_of(call_id)]
-    assert paused == ["pause_recording", "resume_recording"]
+    wanted = ["pause_recording", "resume_recording"]  # written by another thread
+    console.wait(lambda: [one for one, _ in console.events_of(call_id)] == wanted)
     console.hang_up_all()
 
 
