@@ -27,17 +27,20 @@ _PCM16_KEYS = "ultravox phone bot: audio clips of 16-bit samples"
 _LET_GO = "the clip's samples were let go when it was encoded"
 
 
+def _digest(samples: NDArray[np.float32] | bytes) -> bytes:
+    if isinstance(samples, bytes):
+        return blake3(samples, derive_key_context=_PCM16_KEYS).digest(_KEY_BYTES)
+    return blake3(samples.data.cast("B")).digest(_KEY_BYTES)
+
+
 class AudioClip:
     """A wave, float32 in [-1, 1] at 16 kHz, and its audio vectors once encoded.
-
-    `key` is a digest of the samples: two clips share a key only if they sound the
-    same, so it may stand for the audio where token ids stand for text.
 
     Raises:
         InvalidAudio: empty, not one-dimensional, or not finite.
     """
 
-    __slots__ = ("__weakref__", "_samples", "key", "num_samples", "vectors")
+    __slots__ = ("__weakref__", "_key", "_samples", "num_samples", "vectors")
 
     def __init__(self, wave: NDArray[np.float32]) -> None:
         wave = np.ascontiguousarray(wave, dtype=np.float32)
@@ -47,7 +50,7 @@ class AudioClip:
             raise InvalidAudio("audio is empty")
         if not np.isfinite(wave).all():
             raise InvalidAudio("audio holds samples that are not numbers")
-        self._begin(wave, len(wave), blake3(wave.data.cast("B")).digest(_KEY_BYTES))
+        self._begin(wave, len(wave))
 
     @classmethod
     def of_pcm16(cls, pcm16: bytes) -> Self:
@@ -63,17 +66,32 @@ class AudioClip:
         if not pcm16 or len(pcm16) % 2:
             raise InvalidAudio(f"{len(pcm16)} bytes are no 16-bit samples")
         clip = cls.__new__(cls)
-        key = blake3(pcm16, derive_key_context=_PCM16_KEYS).digest(_KEY_BYTES)
-        clip._begin(pcm16, len(pcm16) // 2, key)
+        clip._begin(pcm16, len(pcm16) // 2)
         return clip
 
     def _begin(
-        self, samples: NDArray[np.float32] | bytes, num_samples: int, key: bytes
+        self,
+        samples: NDArray[np.float32] | bytes,
+        num_samples: int,
+        key: bytes | None = None,
     ) -> None:
         self._samples: NDArray[np.float32] | bytes | None = samples
         self.num_samples = num_samples
-        self.key = key
+        self._key = key
         self.vectors: Tensor | None = None  # (num_tokens, E), set by the engine
+
+    @property
+    def key(self) -> bytes:
+        """A digest of the samples, made when an engine first asks for it.
+
+        Two clips share a key only if they sound the same, so it may stand for the audio
+        where token ids stand for text.
+        """
+        if self._key is None:
+            if self._samples is None:
+                raise ValueError(_LET_GO)
+            self._key = _digest(self._samples)
+        return self._key
 
     @property
     def duration_s(self) -> float:
@@ -94,7 +112,8 @@ class AudioClip:
         return self._samples
 
     def set_vectors(self, vectors: Tensor) -> None:
-        """Keep the encoder's result and let go of the samples."""
+        """Keep the encoder's result and the key, and let go of the samples."""
+        self._key = self.key
         self.vectors = vectors
         self._samples = None
 
@@ -107,7 +126,7 @@ class AudioClip:
         if self._samples is None:
             raise ValueError(_LET_GO)
         clip = AudioClip.__new__(AudioClip)
-        clip._begin(self._samples, self.num_samples, self.key)
+        clip._begin(self._samples, self.num_samples, self._key)
         return clip
 
     def num_pieces(self) -> int:
