@@ -309,7 +309,6 @@ def test_secrets_are_not_shown() -> None:
 
 
 def test_audio_is_encoded_in_few_shapes_and_as_if_in_its_own() -> None:
-    torch.set_num_threads(1)  # small products: a second thread only waits
     checkpoint = load_checkpoint(str(V0_4), _CPU)
     widths: set[int] = set()
     watch = checkpoint.network.audio_tower.register_forward_pre_hook(
