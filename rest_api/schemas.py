@@ -58,7 +58,13 @@ class ChatTurn(BaseModel):
         return self
 
 
-_Turns = Annotated[list[ChatTurn], Field(max_length=MAX_TURNS)]
+_Turns = Annotated[
+    list[ChatTurn],
+    Field(
+        max_length=MAX_TURNS,
+        description="the conversation, oldest first, with what the user has just said",
+    ),
+]
 
 
 class ReplyWishes(BaseModel):
