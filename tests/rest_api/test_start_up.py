@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 import config
 from model.errors import DeviceLost, ModelLoadError
@@ -83,6 +84,25 @@ class _LosesTheDevice(AbstractAsyncContextManager[LocalSpeechService]):
         raise DeviceLost("CUDA error: an illegal memory access was encountered")
 
     async def __aexit__(self, *exc_info: object) -> None: ...
+
+
+@pytest.mark.slow
+async def test_a_reply_has_been_spoken_before_it_is_ready(tmp_path: Path) -> None:
+    def num_spoken() -> float:
+        return REGISTRY.get_sample_value("voicebot_first_audio_seconds_count") or 0.0
+
+    state, before = ServiceState(), num_spoken()
+    asked = settings(engine="scripted", data_dir=str(tmp_path), tts_workers="1")
+    keeping = asyncio.create_task(keep_service(asked, state, lambda _: None))
+    phases = []
+    async with asyncio.timeout(60):
+        while state.service is None:
+            phases.append(state.phase)
+            await asyncio.sleep(0)
+    assert num_spoken() >= before + 3
+    assert "warming up" in phases
+    keeping.cancel()
+    await asyncio.wait([keeping])
 
 
 async def test_a_lost_device_ends_the_attempts_of_this_process(tmp_path: Path) -> None:
