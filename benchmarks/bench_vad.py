@@ -111,6 +111,7 @@ def plain(hangover_ms: int) -> EndpointingOptions:
         open_within_ms=160,
         detector_lag_ms=0,
         loud_drop_db=200.0,
+        above_floor_db=-200.0,
         open_drop_db=200.0,
     )
 
