@@ -6,7 +6,7 @@
 delay.png     load_calls.json (and load_sip.json): response delay over calls at once
 lateness.png  media.json: how late audio frames are over calls at once
 memory.png    leaks.json: memory of each part over calls taken
-tokens.png    engine_calls.json: tokens a second over calls at once
+tokens.png    engine_calls.json: tokens per CPU second over calls at once
 training.png  training.json: the demo model's curve
 
 What is not there is not drawn, and said.  Exit status: 0 all drawn, 1 some missing.
@@ -112,13 +112,13 @@ def draw_tokens(axes: Axes, result: Result) -> None:
     """The engine against the same model used without it."""
     rows = result["results"]
     xs = [row["calls"] for row in rows]
-    _over(axes, xs, [row["tokens_per_s"] for row in rows], "this engine", 0)
+    _over(axes, xs, [row["tokens_per_cpu_s"] for row in rows], "this engine", 0)
     names = dict.fromkeys(row["name"] for row in result["baselines"])
     for number, name in enumerate(names, start=1):
         found = [row for row in result["baselines"] if row["name"] == name]
-        ys = [row["tokens_per_s"] for row in found]
+        ys = [row["tokens_per_cpu_s"] for row in found]
         _over(axes, [row["calls"] for row in found], ys, name, number)
-    axes.set(xlabel="calls at once", ylabel="tokens a second, all calls")
+    axes.set(xlabel="calls at once", ylabel="tokens per CPU second, all calls")
 
 
 def draw_training(axes: Axes, result: Result) -> None:
