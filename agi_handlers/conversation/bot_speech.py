@@ -46,6 +46,10 @@ class BotSpeech:
         """The caller waits for its first sound."""
         return self.is_released and not self.has_audio
 
+    def yields(self, options: TurnTakingOptions) -> bool:
+        """Whether the caller's voice may stop it."""
+        return not self.is_protected and (options.barge_in or not self.has_audio)
+
     def hold(self, at_ms: int, heard_ms: int) -> None:
         """It is silent from now on."""
         if self.held_since_ms is None:

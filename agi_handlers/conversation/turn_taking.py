@@ -16,6 +16,8 @@ either: what he said before and after becomes one turn (`_unanswered`).
 
 from __future__ import annotations
 
+from typing import Final
+
 from agi_handlers.conversation.bot_speech import BotSpeech
 from agi_handlers.conversation.findings import Findings
 from agi_handlers.conversation.joined_speech import join
@@ -45,6 +47,9 @@ from agi_handlers.conversation.turn_actions import (
 )
 from agi_handlers.conversation.wishes import Wish
 from model.speech import TypedTurn, UserTurn, Utterance
+
+_FIRST_WORDS: Final = 1
+"""The turn that every call begins with: greeting, disclosure, or that it is closed."""
 
 
 class TurnTaking:
@@ -123,12 +128,11 @@ class TurnTaking:
         self._is_caller_speaking = True
         self._quiet_caller.heard()
         speech = self._speech
-        if speech is None:
-            return []
-        if speech.is_protected or (speech.has_audio and not self._options.barge_in):
+        if speech is None or not speech.yields(self._options):
             return []
         if not speech.has_audio:
-            return self._withdraw(speech)
+            # noise keeps no greeting back; words meanwhile are answered behind it
+            return [] if speech.turn == _FIRST_WORDS else self._withdraw(speech)
         if speech.source == "reply" and heard_ms < self._options.merge_below_ms:
             return [StopPlayback(), *self._withdraw(speech)]
         return self._hold(speech, at_ms, heard_ms)

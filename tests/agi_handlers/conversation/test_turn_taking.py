@@ -273,6 +273,34 @@ def test_protected_greeting_is_not_interrupted_but_listened_through() -> None:
     assert actions == [Settle(1, None), Think(2, said(400, 1300)), Release(2)]
 
 
+def test_noise_before_the_greeting_does_not_keep_it_back() -> None:
+    machine = TurnTaking()
+    machine.on_answered(0)
+    assert machine.on_speech_started(50, 0) == []
+    machine.on_reply_audio(180, 1, 1500)
+    machine.on_reply_done(200, 1)
+    # a voice behind the caller goes on; the greeting has been heard all the same
+    assert machine.on_playback_finished(1700) == [Settle(1, None), Listen()]
+    words = said(50, 2500)
+    assert machine.on_speech_ended(3000, words) == [Think(2, words), Release(2)]
+
+
+def test_words_before_the_greeting_are_answered_behind_it() -> None:
+    machine = TurnTaking()
+    machine.on_answered(0)
+    machine.on_speech_started(50, 0)
+    words = said(50, 600)
+    assert machine.on_speech_suspected(800, words) == []
+    assert machine.on_speech_ended(1000, words) == []
+    machine.on_reply_audio(1100, 1, 1500)
+    machine.on_reply_done(1200, 1)
+    assert machine.on_playback_finished(2600) == [
+        Settle(1, None),
+        Think(2, words),
+        Release(2),
+    ]
+
+
 def test_a_disclosure_is_heard_out_before_the_greeting() -> None:
     machine = TurnTaking(TurnTakingOptions(has_disclosure=True))
     assert machine.on_answered(0) == [Say(1, "disclosure")]
