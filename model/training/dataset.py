@@ -96,8 +96,8 @@ def imagined_batch(
 ) -> Batch:
     """Dialogues that nobody spoke: what is heard is laid out as if they had been.
 
-    `openings`: so many more of one turn, every intent equally often. They are short,
-    so they teach most phrasings a second.
+    `openings`: so many more of one turn. They are short, so they teach most
+    phrasings a second.
     """
     heard: list[Heard] = []
     replies: list[Row] = []

@@ -345,9 +345,9 @@ def draw_dialogue(rng: random.Random, split: Split = "train") -> Dialogue:
 
 
 def draw_opening(rng: random.Random) -> Turn:
-    """A whole turn that opens a call, every intent equally often."""
+    """A whole turn that opens a call; intents equally often but for what is hard."""
     common = rng.random() < 0.3
-    intent = rng.choice(grammar.INTENTS)
+    intent = rng.choice(grammar.INTENTS + _SLOTS_ARE_HARD)
     spoken = _loosened(rng, grammar.draw(rng, intent, common=common))
     reply = Policy().answer(spoken.intent, spoken.slots)
     return Turn("speech", spoken, spoken.intent, spoken.text, reply)

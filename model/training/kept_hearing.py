@@ -86,8 +86,8 @@ class KeptHearing:
         """Rows over so many heard dialogues and spliced turns; vectors by clip.
 
         Of the spliced turns one in sixteen is words without sense, to be written down;
-        the others open a call, every intent equally often. Beside them stand calls
-        that begin with what is not to be understood.
+        the others open a call. Beside them stand calls that begin with what is not to
+        be understood.
         """
         maker = self.maker
         heard: list[Heard] = []
