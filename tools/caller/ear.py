@@ -161,6 +161,8 @@ class Ear:
         recording = bytearray()
         for start_s, pcm16, _ in self._chunks:
             at = round((start_s - from_s) * RATE_HZ) * SAMPLE_BYTES
+            if at < 0:
+                at, pcm16 = 0, pcm16[-at:]
             if at - len(recording) > _JITTER_BYTES:
                 recording += bytes(at - len(recording))
             recording += pcm16

@@ -117,4 +117,7 @@ def test_it_knows_a_whole_turn_from_one_broken_off(
         dialogue.append_user_clip(_say(studio, turn))
         prompts.append(dialogue.prompt())
     over, going_on = greedy.turn_end_probabilities(checkpoint, prompts)
-    assert over > 0.5 > going_on
+    bounds = checkpoint.config.turn_end
+    assert bounds is not None  # what calls act on
+    assert bounds.more_below is not None
+    assert over > bounds.more_below > going_on

@@ -96,6 +96,14 @@ class TestSounds:
         assert recording[8000:8320] == tone()
         assert not any(recording[:8000])
 
+    def test_the_recording_begins_where_it_is_asked_to(self) -> None:
+        ear = Ear()
+        ear.on_audio(1.0, tone())
+        ear.on_audio(1.5, tone())
+        assert ear.pcm16(from_s=1.4)[1600:] == tone()
+        assert ear.pcm16(from_s=1.51) == tone()[160:]
+        assert ear.pcm16(from_s=2.0) == b""
+
     def test_jitter_is_not_heard_as_clicks(self) -> None:
         ear = Ear()
         for number in range(50):
