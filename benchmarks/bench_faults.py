@@ -21,7 +21,7 @@ import random
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ import uvloop
 from benchmarks.bench_turn_latency import spread
 from benchmarks.provenance import provenance
 from tests.end_to_end.bot_service import BotService
-from tests.faults.callers import QUESTION, Heard, heard, item
+from tests.faults.callers import QUESTION, Heard, heard, item, record_of
 
 _SPEAKS_AFTER_S: Final = 3.4
 """From the call's begin: greeting of 2 s and a pause; the question takes 2 s."""
@@ -92,7 +92,9 @@ async def phone_dies(service: BotService, died: Died, chance: random.Random) -> 
         process.kill()
     call = await calling
     died.people_ms.append(1000 * (call.returned_s - killed_s))
-    _note(died, call)
+    # the next phone half closes what the dead one left
+    await asyncio.to_thread(service.wait_until_ready)
+    _note(died, replace(call, record=await record_of(service, call.report)))
 
 
 def _note(died: Died, call: Heard) -> None:

@@ -89,12 +89,12 @@ def draw_delay(axes: Axes, result: Result) -> None:
 
 def draw_lateness(axes: Axes, result: Result) -> None:
     """Audio frames against their schedule."""
-    for number, (vad, run) in enumerate(sorted(result.items())):
+    for number, (what, run) in enumerate(sorted(result.items())):
         rows = run["results"]
         xs = [row["calls"] for row in rows]
         for which, style in (("p50", "-"), ("p99", "--")):
             ys = [row[f"late_{which}_ms"] for row in rows]
-            _over(axes, xs, ys, f"{vad}, {which}", number, style)
+            _over(axes, xs, ys, f"{what}, {which}", number, style)
     _bar(axes, 10, "bar for p99 at 200 calls")
     axes.set(xlabel="calls at once, one core", ylabel="frame lateness, ms")
 
