@@ -219,6 +219,7 @@ class Engine:
             SpeechUnavailable: the engine is not running; DeviceLost: and cannot again.
         """
         self._check_prompt(request.prompt, request.max_new_tokens)
+        _ = request.prompt.keys  # made by who asks, not by the thread of every call
         sequence = Sequence(next(self._numbers), request, perf_counter())
         stream = TokenStream(
             self._checkpoint.chat.decode,

@@ -13,7 +13,8 @@ Source: fixie-ai/ultravox `ultravox/model/ultravox_processing.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -91,23 +92,33 @@ class AudioSpan:
     clip: AudioClip
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Prompt:
     """What the model is to read before it replies.
 
-    `token_ids` (T,) int64 has 0 at audio places. `keys` (T,) int64 tells positions
-    apart: the id for text, a number below zero that stands for clip and offset for
-    audio. Equal keys from the start mean equal attention keys and values.
+    `token_ids` (T,) int64 has 0 at audio places.
     """
 
     messages: tuple[Message, ...]
     token_ids: NDArray[np.int64]
-    keys: NDArray[np.int64]
     audio: tuple[AudioSpan, ...]
     turn_end: int | None  # last audio position of the last user turn, if it has audio
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+    @cached_property
+    def keys(self) -> NDArray[np.int64]:
+        """(T,) int64 that tell positions apart, for who keeps attention's results.
+
+        The id for text, a number below zero that stands for clip and offset for audio.
+        Equal keys from the start mean equal attention keys and values.
+        """
+        keys = self.token_ids.copy()
+        for span in self.audio:
+            place = slice(span.start, span.start + span.num_tokens)
+            keys[place] = _audio_keys(span.clip, span.num_tokens)
+        return keys
 
     @property
     def num_audio_tokens(self) -> int:
@@ -125,7 +136,6 @@ def build_prompt(
 ) -> Prompt:
     """Lay the messages' ids and audio places end to end."""
     ids: list[NDArray[np.int64]] = []
-    keys: list[NDArray[np.int64]] = []
     spans: list[AudioSpan] = []
     length = 0
     for run in chat.render(messages, today):
@@ -133,12 +143,9 @@ def build_prompt(
             count = num_clip_tokens(run.num_samples, chat.stack_factor)
             spans.append(AudioSpan(length, count, run))
             ids.append(np.zeros(count, np.int64))
-            keys.append(_audio_keys(run, count))
         else:
             count = len(run)
-            text_ids = np.asarray(run, np.int64)
-            ids.append(text_ids)
-            keys.append(text_ids)
+            ids.append(np.asarray(run, np.int64))
         length += count
     turn_end = None
     if messages and messages[-1].role == "user" and messages[-1].clips:
@@ -147,16 +154,18 @@ def build_prompt(
     return Prompt(
         tuple(messages),
         np.concatenate([empty, *ids]),
-        np.concatenate([empty, *keys]),
         tuple(spans),
         turn_end,
     )
 
 
+_KEY_MASK: Final = (1 << 62) - 1
+
+
 def _audio_keys(clip: AudioClip, count: int) -> NDArray[np.int64]:
     # 62 bits of the clip's digest, so that no two clips of a call meet by chance.
     first = int.from_bytes(clip.key[:8], "little") >> 2
-    return np.asarray([-1 - (first + i) % (1 << 62) for i in range(count)], np.int64)
+    return -1 - ((first + np.arange(count, dtype=np.int64)) & _KEY_MASK)
 
 
 class Dialogue:
