@@ -126,7 +126,7 @@ class AudioClip:
         if self._samples is None:
             raise ValueError(_LET_GO)
         clip = AudioClip.__new__(AudioClip)
-        clip._begin(self._samples, self.num_samples, self._key)
+        clip._begin(self._samples, self.num_samples, self.key)  # digested once
         return clip
 
     def num_pieces(self) -> int:
