@@ -194,17 +194,8 @@ class Load:
     ) -> None:
         """Keep so many calls going."""
         phase.num_at_once = num_calls
-        ends_s = time.monotonic() + hold_s
-
-        async def line(number: int) -> None:
-            await asyncio.sleep(number * min(0.25, hold_s / 4 / num_calls))
-            while time.monotonic() < ends_s:
-                if not await self._one(phase):
-                    await asyncio.sleep(0.5)  # refused: a dialer pauses as well
-
         async with asyncio.TaskGroup() as tasks:
-            for number in range(num_calls):
-                tasks.create_task(line(number))
+            keep_busy(tasks, num_calls, hold_s, lambda: self._one(phase))
             for number, half in enumerate(kills, start=1):
                 await asyncio.sleep(hold_s / (len(kills) + 1))
                 print(f"killed: a {half} half, {number}", file=sys.stderr)
@@ -251,6 +242,25 @@ class Load:
             phase.samples.add(time.monotonic() - began_s, self._num_running, looks)
 
 
+def keep_busy(
+    tasks: asyncio.TaskGroup,
+    num_lines: int,
+    hold_s: float,
+    call: Callable[[], Awaitable[bool]],
+) -> None:
+    """So many lines, each calling anew for so long; `call`: whether it was taken."""
+    ends_s = time.monotonic() + hold_s
+
+    async def line(number: int) -> None:
+        await asyncio.sleep(number * min(0.25, hold_s / 4 / num_lines))
+        while time.monotonic() < ends_s:
+            if not await call():
+                await asyncio.sleep(0.5)  # refused: a dialer pauses as well
+
+    for number in range(num_lines):
+        tasks.create_task(line(number))
+
+
 def came_to(report: CallReport) -> str:
     """Who had the caller in the end."""
     if report.ended in ("caller", "bot"):
@@ -260,6 +270,11 @@ def came_to(report: CallReport) -> str:
     if report.ended in ("returned", "refused", "unreachable"):
         return "people, the bot broke off or was away"
     return "nobody"
+
+
+def numbers(text: str) -> list[int]:
+    """A comma list of the command line."""
+    return [int(number) for number in text.split(",")]
 
 
 def figures(spread_out: dict[str, float] | None) -> str:
@@ -348,7 +363,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--engine", choices=("scripted", "tiny", "demo"), default="scripted")
     add(
         "--calls",
-        type=lambda text: [int(number) for number in text.split(",")],
+        type=numbers,
         default=[20],
         help="at once: one hold for each number; the ramp goes to the largest",
     )

@@ -31,7 +31,7 @@ import uvloop
 
 from benchmarks.bench_turn_latency import spread
 from benchmarks.load_callers import Callers
-from benchmarks.load_calls import engine_settings, figures
+from benchmarks.load_calls import engine_settings, figures, keep_busy, numbers
 from benchmarks.load_processes import ROOT, Fleet, Samples, running_fleet
 from benchmarks.provenance import provenance
 from tests.end_to_end.asterisk_lab import Asterisk
@@ -94,18 +94,10 @@ class SipLoad:
     async def hold(self, num_calls: int, hold_s: float) -> dict[str, Any]:
         """Keep so many calls going."""
         hold = Hold(num_calls)
-        ends_s = time.monotonic() + hold_s
-
-        async def line(number: int) -> None:
-            await asyncio.sleep(number * min(0.25, hold_s / 4 / num_calls))
-            while time.monotonic() < ends_s:
-                await self._one(hold)
-
         watching = asyncio.create_task(self._watch(hold))
         try:
             async with asyncio.TaskGroup() as tasks:
-                for number in range(num_calls):
-                    tasks.create_task(line(number))
+                keep_busy(tasks, num_calls, hold_s, lambda: self._one(hold))
         finally:
             watching.cancel()
             with suppress(asyncio.CancelledError):
@@ -115,7 +107,8 @@ class SipLoad:
         _show(row)
         return row
 
-    async def _one(self, hold: Hold) -> None:
+    async def _one(self, hold: Hold) -> bool:
+        """One call; whether it was taken."""
         items = self._callers.next().items
         call = SipCall(self._asterisk.sip_port, "bot*ultravox*default", items)
         self._num_running += 1
@@ -126,11 +119,11 @@ class SipLoad:
                     await call.until(lambda: not call.is_up, "end", _LONGEST_CALL_S)
         except CallNotAnswered:
             hold.num_refused += 1
-            await asyncio.sleep(0.5)
-            return
+            return False
         finally:
             self._num_running -= 1
         hold.calls.append(call)
+        return True
 
     async def _watch(self, hold: Hold) -> None:
         began_s = time.monotonic()
@@ -197,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--asterisk", type=int, choices=_LEGS, default=22, help="its major version")
     add(
         "--calls",
-        type=lambda text: [int(number) for number in text.split(",")],
+        type=numbers,
         default=[5, 10, 20],
         help="at once, one after the other",
     )
