@@ -106,6 +106,19 @@ class BotService:
             )
         return cls(folder, agi, http, audio, Path(ours["DATA_DIR"]), process)
 
+    @classmethod
+    @contextlib.contextmanager
+    def running(
+        cls, folder: Path, settings: Mapping[str, str] | None = None
+    ) -> Iterator[Self]:
+        """One that takes calls, for the block."""
+        service = cls.start(folder, settings=settings)
+        try:
+            service.wait_until_ready()
+            yield service
+        finally:
+            service.stop()
+
     def wait_until_ready(self) -> None:
         """Until agi://host/health says that it takes calls."""
         deadline = time.monotonic() + _START_TIMEOUT_S

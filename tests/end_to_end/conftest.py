@@ -106,9 +106,5 @@ def service(
 @pytest.fixture
 def own_service(tmp_path: Path) -> Iterator[BotService]:
     """A service of the test's own, to be hurt."""
-    service = BotService.start(tmp_path)
-    try:
-        service.wait_until_ready()
+    with BotService.running(tmp_path) as service:
         yield service
-    finally:
-        service.stop()

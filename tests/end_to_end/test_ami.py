@@ -32,12 +32,8 @@ def listening_service(tmp_path: Path, asterisk: Asterisk) -> Iterator[BotService
     greeting = CAMPAIGNS["talkative"]["greeting"]
     persona = f'[phrases]\ngreeting = "{greeting}"\n'
     (tmp_path / "personas/default.toml").write_text(persona)
-    service = BotService.start(tmp_path, settings=settings)
-    try:
-        service.wait_until_ready()
+    with BotService.running(tmp_path, settings=settings) as service:
         yield service
-    finally:
-        service.stop()
 
 
 async def _until_told(service: BotService, event: str, num: int = 1) -> None:

@@ -28,12 +28,8 @@ def asking_service(tmp_path: Path) -> Iterator[BotService]:
     (tmp_path / "personas").mkdir()
     (tmp_path / "personas/default.toml").write_text(PERSONA)
     settings = {"CAMPAIGNS_DIR": str(tmp_path / "personas")}
-    service = BotService.start(tmp_path, settings=settings)
-    try:
-        service.wait_until_ready()
+    with BotService.running(tmp_path, settings=settings) as service:
         yield service
-    finally:
-        service.stop()
 
 
 async def test_a_machine_gets_its_message_and_a_person_his_greeting(

@@ -10,7 +10,8 @@ import asyncio
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -74,12 +75,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BotService]:
     campaigns.mkdir()
     shutil.copy(ROOT / "campaigns" / "demo.toml", campaigns / "default.toml")
     settings = {"ENGINE": "local", "CAMPAIGNS_DIR": str(campaigns)}
-    service = BotService.start(folder, settings=settings)
-    try:
-        service.wait_until_ready()
+    with BotService.running(folder, settings=settings) as service:
         yield service
-    finally:
-        service.stop()
 
 
 def _asked(service: BotService, path: str) -> dict[str, Any]:
@@ -145,6 +142,17 @@ class Talk:
         return reply.at_s
 
 
+@asynccontextmanager
+async def _greeted(
+    asterisk: Asterisk, demo: BotService, number: str, measured: Measured
+) -> AsyncIterator[Talk]:
+    """A call from that number that has heard the greeting."""
+    async with SipCall(asterisk.sip_port, f"at*{demo.agi_port}", number=number) as call:
+        talk = Talk(call, measured)
+        await talk.greeted()
+        yield talk
+
+
 async def test_the_demo_says_what_it_is(demo: BotService) -> None:
     assert "demo" in demo.health()
     greeting = (ROOT / "campaigns" / "demo.toml").read_text()
@@ -155,13 +163,9 @@ async def test_who_asks_for_the_hours_hears_the_hours(
     asterisk_22: Asterisk, demo: BotService, measured: Measured
 ) -> None:
     number = "2125550161"
-    async with SipCall(
-        asterisk_22.sip_port, f"at*{demo.agi_port}", number=number
-    ) as call:
-        talk = Talk(call, measured)
-        await talk.greeted()
+    async with _greeted(asterisk_22, demo, number, measured) as talk:
         begun_s = await talk.say("what are your opening hours")
-        heard = call.ear.pcm16(begun_s - 0.1)
+        heard = talk.call.ear.pcm16(begun_s - 0.1)
     record = await _record(demo, number)
     assert HOURS in [turn["reply_text"] for turn in record["turns"]]
     likeness = {text: _likeness(heard, text) for text in (HOURS, *OTHERS)}
@@ -172,13 +176,9 @@ async def test_who_is_called_too_often_is_left_alone(
     asterisk_22: Asterisk, demo: BotService, measured: Measured
 ) -> None:
     number = "2125550162"
-    async with SipCall(
-        asterisk_22.sip_port, f"at*{demo.agi_port}", number=number
-    ) as call:
-        talk = Talk(call, measured)
-        await talk.greeted()
-        call.do(parse_item("say:please stop calling me"))
-        await call.ended(timeout_s=60)
+    async with _greeted(asterisk_22, demo, number, measured) as talk:
+        talk.call.do(parse_item("say:please stop calling me"))
+        await talk.call.ended(timeout_s=60)
     record = await _record(demo, number)
     assert "dnc" in json.dumps(record)
 
@@ -187,11 +187,7 @@ async def test_who_wants_a_person_gets_one(
     asterisk_22: Asterisk, demo: BotService, measured: Measured
 ) -> None:
     number = "2125550163"
-    async with SipCall(
-        asterisk_22.sip_port, f"at*{demo.agi_port}", number=number
-    ) as call:
-        talk = Talk(call, measured)
-        await talk.greeted()
-        call.do(parse_item("say:i want to speak to a person"))
-        await call.heard_tone(PEOPLE_HZ, timeout_s=40)
+    async with _greeted(asterisk_22, demo, number, measured) as talk:
+        talk.call.do(parse_item("say:i want to speak to a person"))
+        await talk.call.heard_tone(PEOPLE_HZ, timeout_s=40)
     assert (await _record(demo, number))["status"] == "transfer"

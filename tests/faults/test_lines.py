@@ -45,12 +45,8 @@ def ports() -> Ports:
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BotService]:
     """Here for its speech half."""
-    service = BotService.start(tmp_path_factory.mktemp("speech"))
-    try:
-        service.wait_until_ready()
+    with BotService.running(tmp_path_factory.mktemp("speech")) as service:
         yield service
-    finally:
-        service.stop()
 
 
 @pytest.fixture(scope="module")

@@ -30,12 +30,8 @@ _LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BotService]:
     """One for all: every test must leave it as well as it was."""
-    service = BotService.start(tmp_path_factory.mktemp("service"))
-    try:
-        service.wait_until_ready()
+    with BotService.running(tmp_path_factory.mktemp("service")) as service:
         yield service
-    finally:
-        service.stop()
 
 
 @pytest.fixture

@@ -25,12 +25,8 @@ _LET_GO_S = 12.0  # no port waits longer for a stranger's next byte
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BotService]:
-    service = BotService.start(tmp_path_factory.mktemp("service"))
-    try:
-        service.wait_until_ready()
+    with BotService.running(tmp_path_factory.mktemp("service")) as service:
         yield service
-    finally:
-        service.stop()
 
 
 def _names(mark: Path) -> list[str]:

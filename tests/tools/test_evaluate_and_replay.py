@@ -30,12 +30,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BotService]:
         "RECORDINGS": "true",
         "RECORDINGS_MIN_FREE_MB": "1",
     }
-    service = BotService.start(folder, settings=settings)
-    try:
-        service.wait_until_ready()
+    with BotService.running(folder, settings=settings) as service:
         yield service
-    finally:
-        service.stop()
 
 
 def run(tool: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
