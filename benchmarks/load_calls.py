@@ -3,6 +3,7 @@
     python -m benchmarks.load_calls --engine scripted --calls 40 --hold 30 --burst 200
     python -m benchmarks.load_calls --engine demo --calls 4 --hold 60
     python -m benchmarks.load_calls --calls 10,20,40,80 --out calls.json
+    python -m benchmarks.load_calls --calls 40 --ramp 0 --hold 0 --soak 240
     python -m benchmarks.load_calls --phones 2 --speeches 2 --kill phone,speech
 
 Starts the service's own processes and calls them as Asterisk does (`tools.caller`),
@@ -14,6 +15,8 @@ phases:
   hold    every call that ends is followed by another, for --hold seconds; with --kill
           a half is killed a third and two thirds into it; one for each number of calls
   burst   --burst calls within one second, on top of nothing
+  soak    as hold, with the most calls, for --soak minutes, each minute reported by
+          itself (`minutes`) and the last held against the first (`drift`)
 
 Reported for each phase: response delay (end of the caller's speech to the first voiced
 sample of the reply), stop after an interruption, greeting, late frames at the caller
@@ -37,102 +40,26 @@ import json
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 
-from benchmarks.bench_turn_latency import spread
 from benchmarks.load_callers import SHARES, Callers
-from benchmarks.load_processes import ROOT, Fleet, Samples, quantile, running_fleet
+from benchmarks.load_phase import Phase, show
+from benchmarks.load_processes import ROOT, Fleet, running_fleet
+from benchmarks.load_soak import MINUTE_S, Mark
 from benchmarks.provenance import provenance
 from tools.caller.agi_wire import Channel
-from tools.caller.call import CallPlan, CallReport, place_call
+from tools.caller.call import CallPlan, place_call
 from tools.caller.channel import Abilities, folders_of
 from tools.caller.journal import Journal
 from tools.caller.wheel import Wheel
 
 _LONGEST_CALL_S: Final = 60.0
-
-
-@dataclass(slots=True)
-class Phase:
-    """What was measured in one."""
-
-    name: str
-    reports: list[CallReport] = field(default_factory=list)
-    samples: Samples = field(default_factory=Samples)
-    seconds: float = 0.0
-    ticks: list[tuple[float, float]] = field(default_factory=list)
-    own_late_s: list[float] = field(default_factory=list)
-    num_at_once: int = 0
-    """Calls that were to be going on at once; 0: as many as came."""
-    num_passed_on: int = 0
-    """Not taken by the first bot, offered to the next."""
-
-    def row(self) -> dict[str, Any]:
-        """As the last line has it."""
-        reports, turns = self.reports, [t for r in self.reports for t in r.turns]
-        answered = [r for r in reports if r.answered_s is not None]
-        cadences = [r.ear.cadence for r in answered]
-        late_ms = [1000 * late for c in cadences for late in c.lateness_s]
-        num_frames = sum(c.num_frames for c in cadences)
-        mean_calls = self.samples.mean("calls")
-        costs = {
-            f"{half}_{what}": round(figure, 1)
-            for half in ("phone", "speech")
-            for what, figure in (
-                ("cpu_percent", self.samples.mean(f"{half}_cpu_percent")),
-                ("rss_mb_peak", self.samples.peak(f"{half}_rss_mb")),
-            )
-        }
-        return {
-            "phase": self.name,
-            "calls_at_once": self.num_at_once,
-            "seconds": round(self.seconds, 1),
-            "calls": len(reports),
-            "answered": len(answered),
-            "passed_on": self.num_passed_on,
-            "came_to": dict(Counter(came_to(r) for r in reports)),
-            "mean_at_once": round(mean_calls, 1),
-            "response_ms": spread([t.response_ms for t in turns if t.response_ms]),
-            "unanswered_turns": sum(t.response_ms is None for t in turns),
-            "barge_in_stop_ms": spread(
-                [t.barge_in_stop_ms for t in turns if t.barge_in_stop_ms is not None]
-            ),
-            "greeting_ms": spread(
-                [r.greeting_ms for r in answered if r.greeting_ms is not None]
-            ),
-            "frame_late_ms": spread(late_ms),
-            "late_frames_percent": round(
-                100 * sum(c.num_late for c in cadences) / max(1, num_frames), 3
-            ),
-            "wheel_late_ms_at_most": {
-                f"p{round(100 * share)}": 1000 * quantile(self.ticks, share)
-                for share in (0.5, 0.95, 0.99)
-            },
-            "own_late_ms": spread([1000 * late for late in self.own_late_s]),
-            **costs,
-            "phone_cpu_percent_per_call": round(
-                self.samples.mean("phone_cpu_percent") / max(1.0, mean_calls), 2
-            ),
-            "ended": dict(Counter(r.ended for r in reports)),
-            "status": dict(Counter(r.variables.get("BOT_STATUS", "") for r in reports)),
-            "reasons": dict(
-                Counter(
-                    r.variables.get("BOT_REASON", "")
-                    for r in reports
-                    if r.variables.get("BOT_STATUS") in ("busy", "failed", "not_ready")
-                )
-            ),
-            "errors": dict(Counter(error for r in reports for error in r.errors)),
-            "samples": self.samples.rows,
-        }
 
 
 class Load:
@@ -151,7 +78,6 @@ class Load:
     ) -> dict[str, Any]:
         """One phase, watched."""
         phase = Phase(name)
-        began_s = time.monotonic()
         ticks_before = await asyncio.to_thread(self._fleet.wheel_lateness)
         self._wheel.lateness_s.clear()
         turning = asyncio.create_task(self._wheel.run())
@@ -163,7 +89,7 @@ class Load:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-        phase.seconds = time.monotonic() - began_s
+        phase.seconds = time.monotonic() - phase.began_s
         phase.own_late_s = list(self._wheel.lateness_s)
         await asyncio.sleep(5.5)  # the next heartbeat brings the last figures
         ticks = await asyncio.to_thread(self._fleet.wheel_lateness)
@@ -172,7 +98,7 @@ class Load:
             for bound, number in sorted(ticks.items())
         ]
         row = phase.row()
-        _show(row)
+        show(row)
         return row
 
     async def ramp(self, phase: Phase, num_calls: int, ramp_s: float) -> None:
@@ -204,13 +130,32 @@ class Load:
                 else:
                     self._fleet.kill_a_speech_half()
 
+    async def soak(self, phase: Phase, num_calls: int, num_minutes: int) -> None:
+        """Keep so many calls going, and look once a minute."""
+        phase.num_at_once = num_calls
+        async with asyncio.TaskGroup() as tasks:
+            keep_busy(
+                tasks, num_calls, num_minutes * MINUTE_S, lambda: self._one(phase)
+            )
+            phase.marks.append(await self._mark(phase))
+            for number in range(1, num_minutes + 1):
+                wakes_s = phase.began_s + number * MINUTE_S
+                await asyncio.sleep(wakes_s - time.monotonic())
+                phase.marks.append(await self._mark(phase))
+
+    async def _mark(self, phase: Phase) -> Mark:
+        ticks = await asyncio.to_thread(self._fleet.wheel_lateness)
+        at_s = time.monotonic() - phase.began_s
+        return Mark(at_s, ticks, len(self._wheel.lateness_s))
+
     async def _one(self, phase: Phase) -> bool:
         """One call; whether it was taken."""
         self._num_placed += 1
         number = self._num_placed
         ports = self._fleet.agi_ports
         loop = asyncio.get_running_loop()
-        items = self._callers.next().items
+        caller = self._callers.next()
+        phase.kinds[caller.kind] += 1
         self._num_running += 1
         try:
             for attempt in range(len(ports)):
@@ -218,7 +163,7 @@ class Load:
                     host="127.0.0.1",
                     port=ports[(number + attempt) % len(ports)],
                     script=f"ultravox?campaign={self._callers.campaign}",
-                    items=items,
+                    items=caller.items,
                     about=Channel(uniqueid=f"{int(time.time())}.{number}"),
                     max_s=_LONGEST_CALL_S,
                 )
@@ -230,16 +175,16 @@ class Load:
                 phase.num_passed_on += attempt + 1 < len(ports)
         finally:
             self._num_running -= 1
-        phase.reports.append(report)
+        phase.add(report)
         return report.answered_s is not None
 
     async def _watch(self, phase: Phase) -> None:
-        began_s = time.monotonic()
         self._fleet.look()
         while True:
             await asyncio.sleep(1.0)
             looks = await asyncio.to_thread(self._fleet.look)
-            phase.samples.add(time.monotonic() - began_s, self._num_running, looks)
+            at_s = time.monotonic() - phase.began_s
+            phase.samples.add(at_s, self._num_running, looks)
 
 
 def keep_busy(
@@ -261,40 +206,9 @@ def keep_busy(
         tasks.create_task(line(number))
 
 
-def came_to(report: CallReport) -> str:
-    """Who had the caller in the end."""
-    if report.ended in ("caller", "bot"):
-        return "bot"
-    if report.variables.get("BOT_STATUS"):
-        return "people"
-    if report.ended in ("returned", "refused", "unreachable"):
-        return "people, the bot broke off or was away"
-    return "nobody"
-
-
 def numbers(text: str) -> list[int]:
     """A comma list of the command line."""
     return [int(number) for number in text.split(",")]
-
-
-def figures(spread_out: dict[str, float] | None) -> str:
-    """p50/p95/p99, for a line of the table."""
-    if spread_out is None:
-        return "-"
-    return "/".join(f"{spread_out[key]}" for key in ("p50", "p95", "p99"))
-
-
-def _show(row: dict[str, Any]) -> None:
-    print(
-        f"{row['phase']:<6} {row['calls']:>4} calls ({row['mean_at_once']:>5} at once) "
-        f"answered {row['answered']:>4}  response {figures(row['response_ms'])}  "
-        f"stop {figures(row['barge_in_stop_ms'])}  frames late "
-        f"{row['late_frames_percent']} %, {figures(row['frame_late_ms'])} ms  "
-        f"phone {row['phone_cpu_percent']} % {row['phone_rss_mb_peak']} MB  "
-        f"speech {row['speech_cpu_percent']} % {row['speech_rss_mb_peak']} MB  "
-        f"own late {figures(row['own_late_ms'])}  errors {sum(row['errors'].values())}",
-        flush=True,
-    )
 
 
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -324,6 +238,9 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         if options.burst:
             work = partial(load.burst, num_calls=options.burst)
             rows.append(await load.run("burst", work))
+        if options.soak:
+            work = partial(load.soak, num_calls=most, num_minutes=options.soak)
+            rows.append(await load.run("soak", work))
         interrupted = fleet.log_lines("calls_interrupted")
     return {
         "benchmark": "load_calls",
@@ -368,8 +285,9 @@ def main(arguments: list[str] | None = None) -> int:
         help="at once: one hold for each number; the ramp goes to the largest",
     )
     add("--ramp", type=float, default=5.0, help="seconds; 0: none")
-    add("--hold", type=float, default=20.0, help="seconds; an hour is a soak; 0: none")
+    add("--hold", type=float, default=20.0, help="seconds; 0: none")
     add("--burst", type=int, default=0, help="calls in one second; 0: none")
+    add("--soak", type=int, default=0, help="minutes; 0: none")
     add("--max-calls", type=int, default=200, help="ULTRAVOX_MAX_CALLS of a phone half")
     add("--phones", type=int, default=1, help="phone halves")
     add("--speeches", type=int, default=1, help="speech halves")

@@ -31,7 +31,8 @@ import uvloop
 
 from benchmarks.bench_turn_latency import spread
 from benchmarks.load_callers import Callers
-from benchmarks.load_calls import engine_settings, figures, keep_busy, numbers
+from benchmarks.load_calls import engine_settings, keep_busy, numbers
+from benchmarks.load_phase import figures
 from benchmarks.load_processes import ROOT, Fleet, Samples, running_fleet
 from benchmarks.provenance import provenance
 from tests.end_to_end.asterisk_lab import Asterisk
