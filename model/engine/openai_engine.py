@@ -24,6 +24,7 @@ from model.engine.interface import EngineDescription, EngineLoad
 from model.engine.openai_servers import ModelServer, ModelServers
 from model.engine.openai_wire import (
     ClipTexts,
+    StreamLines,
     StreamPart,
     error_of,
     request_body,
@@ -45,6 +46,7 @@ from model.errors import (
     SpeechError,
     SpeechUnavailable,
 )
+from model.http_bodies import read_bounded
 from model.ultravox.inputs import Dialogue, Prompt
 from telemetry import fields
 
@@ -52,7 +54,6 @@ logger = logging.getLogger(__name__)
 
 _COMPLETIONS: Final = "/v1/chat/completions"
 _MAX_TOKEN_CHARS: Final = 32  # tokens of today's vocabularies are rarely longer
-_MAX_LINE_BYTES: Final = 1 << 20  # an event holds a few words
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +245,7 @@ class OpenAiEngine:
             stream = server.http.stream("POST", _COMPLETIONS, json=asked)
             async with stream as answer:
                 if answer.is_error:
-                    text = (await answer.aread()).decode(errors="replace")
+                    text = (await read_bounded(answer)).decode(errors="replace")
                     raise error_of(answer.status_code, text)
                 self._servers.note_success(server, session)
                 async for line in _lines(answer):
@@ -262,14 +263,11 @@ class OpenAiEngine:
 
 async def _lines(answer: httpx.Response) -> AsyncIterator[str]:
     """The answer's lines; unlike httpx's own, of bounded length."""
-    rest = b""
+    lines = StreamLines()
     async for chunk in answer.aiter_bytes():
-        *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > _MAX_LINE_BYTES:
-            raise GenerationFailed("the model server sent a line without an end")
-        for line in lines:
-            yield line.decode(errors="replace").rstrip("\r")
-    yield rest.decode(errors="replace")
+        for line in lines.receive_data(chunk):
+            yield line
+    yield lines.receive_eof()
 
 
 class _Reply:

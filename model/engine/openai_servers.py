@@ -19,6 +19,7 @@ import httpx
 
 from model.engine.openai_wire import error_of, model_named
 from model.errors import SpeechError, SpeechUnavailable
+from model.http_bodies import read_bounded
 from telemetry import fields
 
 if TYPE_CHECKING:
@@ -155,15 +156,18 @@ class ModelServers:
         before = server.problem
         try:
             # not httpx's own: a server that trickles would never run into those
-            async with asyncio.timeout(self._probe_timeout_s):
-                answer = await server.http.get(_MODELS)
+            async with (
+                asyncio.timeout(self._probe_timeout_s),
+                server.http.stream("GET", _MODELS) as answer,
+            ):
+                body = await read_bounded(answer)
             if answer.is_error:
-                raise error_of(answer.status_code, answer.text)
-            server.model = model_named(answer.json(), self._model)
+                raise error_of(answer.status_code, body.decode(errors="replace"))
+            server.model = model_named(body, self._model)
             server.problem = ""
         except TimeoutError:
             server.problem = "no answer in time"
-        except (httpx.HTTPError, ValueError, SpeechError) as exc:
+        except (httpx.HTTPError, SpeechError) as exc:
             server.problem = str(exc) or type(exc).__name__
         if before and not server.problem:
             logger.info(

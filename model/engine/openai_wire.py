@@ -1,8 +1,9 @@
 """Chat completions with audio input, as OpenAI-compatible servers speak them.
 
-Pure: a request becomes a JSON body, the lines of the streamed answer become what they
+Pure: a request becomes a JSON body, the bytes of the streamed answer become what they
 mean, an error answer becomes one of ours.  Servers differ in what they leave out:
-`content` may be null, `choices` empty, the role event missing, the usage absent.
+`content` may be null, `choices` empty, the role event missing, the usage absent.  What
+is there must be of the kind the reference names.
 
 Source: OpenAI's API reference, "Create chat completion"; vLLM and llama.cpp serve it.
 """
@@ -10,12 +11,12 @@ Source: OpenAI's API reference, "Create chat completion"; vLLM and llama.cpp ser
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
+import msgspec
 import numpy as np
 
 from model.audio.wav import wav_from_wave
@@ -34,10 +35,60 @@ from model.ultravox.lengths import RATE_HZ
 
 MIN_CLIP_SAMPLES: Final = RATE_HZ // 10
 """Shorter clips are filled up with silence: one of a single sample ends llama.cpp."""
+MAX_LINE_BYTES: Final = 1 << 20
+"""Of an event, which holds a few words."""
 _DATA: Final = "data:"
 _END: Final = "[DONE]"
 _MAX_REASON_CHARS: Final = 200
 _CONTEXT_WORDS: Final = ("context length", "context size", "maximum context")
+_NOT_JSON: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: _Count | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+
+
+class _Event(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+class _Error(msgspec.Struct):
+    message: str = ""
+
+
+class _ErrorAnswer(msgspec.Struct):
+    """Servers nest the message or not."""
+
+    error: _Error | str | None = None
+    message: str = ""
+
+
+class _Model(msgspec.Struct):
+    id: str
+    architecture: Any = None
+    """llama.cpp's, an object; others may have other things under this name."""
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +152,33 @@ def _message(message: Message, clips: ClipTexts) -> dict[str, Any]:
     return {"role": message.role, "content": parts}
 
 
+class StreamLines:
+    """The bytes of an answer, cut anywhere, to its lines."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def receive_data(self, data: bytes) -> list[str]:
+        """The lines that are complete now.
+
+        Raises:
+            GenerationFailed: a line without an end.
+        """
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > MAX_LINE_BYTES:
+            raise GenerationFailed("the model server sent a line without an end")
+        return [_line(line) for line in lines]
+
+    def receive_eof(self) -> str:
+        """What came after the last line's end."""
+        rest, self._rest = self._rest, b""
+        return _line(rest)
+
+
+def _line(data: bytes) -> str:
+    return data.decode(errors="replace").rstrip("\r")
+
+
 def stream_part(line: str) -> StreamPart | None:
     """One line of the event stream; None for what means nothing to us.
 
@@ -113,24 +191,22 @@ def stream_part(line: str) -> StreamPart | None:
     if data == _END:
         return StreamPart(is_end=True)
     try:
-        event = json.loads(data)
-    except ValueError as exc:
+        event = msgspec.json.decode(data, type=_Event)
+    except _NOT_JSON as exc:
         raise GenerationFailed(
-            "the model server sent an event that isn't JSON"
+            f"the model server sent what is no event: {exc}"
         ) from exc
-    if not isinstance(event, dict):
-        raise GenerationFailed("the model server sent an event that isn't an object")
-    if event.get("error"):
-        raise _error_in_stream(_reason(event))
-    choice = _first(event.get("choices"))
-    usage = event.get("usage") or {}
-    details = usage.get("prompt_tokens_details") or {}
+    if event.error:
+        raise _error_in_stream(_reason(data))
+    choice = event.choices[0] if event.choices else _Choice()
+    usage = event.usage or _Usage()
+    details = usage.prompt_tokens_details or _PromptDetails()
     return StreamPart(
-        text=(choice.get("delta") or {}).get("content") or "",
-        finish_reason=_finish_reason(choice.get("finish_reason")),
-        prompt_tokens=usage.get("prompt_tokens"),
-        cached_tokens=details.get("cached_tokens") or 0,
-        completion_tokens=usage.get("completion_tokens"),
+        text=(choice.delta and choice.delta.content) or "",
+        finish_reason=_finish_reason(choice.finish_reason),
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=details.cached_tokens or 0,
+        completion_tokens=usage.completion_tokens,
     )
 
 
@@ -144,10 +220,7 @@ def _error_in_stream(reason: str) -> SpeechError:
 
 def error_of(status: int, body: str) -> SpeechError:
     """What an answer with an error status means for the request."""
-    try:
-        reason = _reason(json.loads(body))
-    except ValueError:
-        reason = " ".join(body.split())[:_MAX_REASON_CHARS] or "no reason given"
+    reason = _reason(body)
     said = f"the model server answered {status}: {reason}"
     if status in (401, 403):
         return SpeechUnavailable(f"{said} (ULTRAVOX_ENGINE_API_KEY)")
@@ -162,7 +235,7 @@ def error_of(status: int, body: str) -> SpeechError:
     return GenerationFailed(said)
 
 
-def model_named(answer: Any, wanted: str) -> str:
+def model_named(body: bytes, wanted: str) -> str:
     """The model in an answer of `/v1/models`; the first if none is wanted by name.
 
     llama.cpp lists what a model takes: one without ears is refused here, not when the
@@ -173,34 +246,34 @@ def model_named(answer: Any, wanted: str) -> str:
             answer is something else.
     """
     try:
-        models = {str(entry["id"]): entry for entry in answer["data"]}
-    except (KeyError, TypeError) as exc:
-        raise SpeechUnavailable("/v1/models is not a list of models") from exc
+        listed = msgspec.json.decode(body, type=_Models).data
+    except _NOT_JSON as exc:
+        raise SpeechUnavailable(f"/v1/models is not a list of models: {exc}") from exc
+    models = {model.id: model for model in listed}
     if not models:
         raise SpeechUnavailable("the model server has no model")
     name = wanted or next(iter(models))
     if name not in models:
-        raise SpeechUnavailable(f"has {', '.join(models)}")
-    about = models[name].get("architecture")
+        raise SpeechUnavailable(f"has {', '.join(models)}"[:_MAX_REASON_CHARS])
+    about = models[name].architecture
     takes = about.get("input_modalities") if isinstance(about, dict) else None
     if isinstance(takes, list) and "audio" not in takes:
         raise SpeechUnavailable(f"{name} takes no audio (llama-server: --mmproj)")
     return name
 
 
-def _first(choices: Any) -> dict[str, Any]:
-    found = choices[0] if isinstance(choices, Sequence) and choices else {}
-    return found if isinstance(found, dict) else {}
-
-
-def _finish_reason(reason: Any) -> FinishReason | None:
+def _finish_reason(reason: str | None) -> FinishReason | None:
     if reason is None:
         return None
     return "length" if reason == "length" else "stop"
 
 
-def _reason(answer: Any) -> str:
-    """The message of an error answer; servers nest it or not."""
-    error = answer.get("error", answer) if isinstance(answer, dict) else answer
-    message = error.get("message", error) if isinstance(error, dict) else error
-    return " ".join(str(message).split())[:_MAX_REASON_CHARS]
+def _reason(body: str) -> str:
+    """The message of an error answer; of what is none, its beginning."""
+    said = ""
+    with suppress(*_NOT_JSON):
+        answer = msgspec.json.decode(body, type=_ErrorAnswer)
+        error = answer.error
+        said = (error.message if isinstance(error, _Error) else error) or answer.message
+    reason = " ".join((said or body).split())[:_MAX_REASON_CHARS]
+    return reason or "no reason given"

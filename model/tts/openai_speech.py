@@ -19,6 +19,7 @@ import numpy as np
 
 from model.audio.pcm import Wave, wave_from_pcm16
 from model.errors import SynthesisFailed
+from model.http_bodies import read_bounded
 from model.tts.errors import SynthesisOverloaded, SynthesizerUnavailable, VoiceUnknown
 from model.tts.shaping import ShapingOptions, SpeechShaper, gain_for
 from model.tts.synthesizer import MAX_TEXT_CHARS, SynthesizerStatus
@@ -26,6 +27,7 @@ from model.tts.voice import Voice
 
 _NORMAL_WPM = Voice().speed_wpm
 _MAX_SPEECH_S = 120.0
+_WAV_FORMAT = struct.Struct("<HHIIHH")
 _WAV_HEADER_BYTES = 4096
 """A `data` chunk that begins later than this is no speech."""
 
@@ -218,10 +220,10 @@ class _Samples:
                     raise SynthesisFailed("the speech server's WAV has no data chunk")
                 return False
             kind = self._received.find(b"fmt ", 12)
-            if kind < 0 or kind > at:
+            if not 0 <= kind <= at - 8 - _WAV_FORMAT.size:
                 raise SynthesisFailed("the speech server's WAV has no format chunk")
-            form, channels, rate_hz, _, _, bits = struct.unpack_from(
-                "<HHIIHH", self._received, kind + 8
+            form, channels, rate_hz, _, _, bits = _WAV_FORMAT.unpack_from(
+                self._received, kind + 8
             )
             if (form, channels, bits) != (1, 1, 16) or not 8000 <= rate_hz <= 48_000:
                 raise SynthesisFailed(
@@ -259,7 +261,7 @@ async def _after(
 
 async def _refusal(response: httpx.Response) -> Exception:
     """What an error status means to us."""
-    body = (await response.aread())[:200].decode(errors="replace")
+    body = (await read_bounded(response, 200)).decode(errors="replace")
     reason = f"speech server answered {response.status_code}: {' '.join(body.split())}"
     if response.status_code in (429, 503):
         return SynthesisOverloaded(reason)

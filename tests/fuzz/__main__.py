@@ -1,6 +1,7 @@
 """Coverage-guided fuzzing of everything that outsiders' bytes reach.
 
     python -m tests.fuzz [--seconds 60] [--target agi,audio] [--corpus FOLDER]
+    nice python -m tests.fuzz --seconds 3600 --out fuzz.json
 
 Each target runs in a process of its own under atheris (libFuzzer) for its share of the
 time, from the kept inputs in `tests/fuzz/corpus/`.  A finding is printed with the input
@@ -17,9 +18,11 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.provenance import provenance
 from tests.fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
@@ -35,18 +38,26 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60, help="in all")
     parser.add_argument("--target", default=",".join(TARGETS), help="comma list")
     parser.add_argument("--corpus", type=Path, help="folder for inputs that add cover")
+    parser.add_argument("--out", type=Path, help="file for the JSON as well")
     wanted = parser.parse_args()
     names = wanted.target.split(",")
     if unknown := set(names) - set(TARGETS):
         parser.error(f"no such target: {', '.join(sorted(unknown))}")
     each_s = max(1, wanted.seconds // len(names))
-    results = [run(name, each_s, wanted.corpus) for name in names]
-    for result in results:
+    results = []
+    for name in names:
+        result = run(name, each_s, wanted.corpus)
+        results.append(result)
         print(
-            f"{result['target']:<15} {result['runs']:>9} runs, cover "
-            f"{result['cover']:>5}, {'FOUND' if result['found'] else 'nothing found'}"
+            f"{name:<15} {result['runs']:>9} runs in {result['seconds']:>4} s, cover "
+            f"{result['cover']:>5}, {result['new_inputs']:>4} new inputs, "
+            f"{'FOUND' if result['found'] else 'nothing found'}",
+            flush=True,
         )
-    print(json.dumps({"fuzz": results, "seconds_each": each_s}))
+    whole = {"benchmark": "fuzz", "targets": results, **provenance("atheris")}
+    if wanted.out is not None:
+        wanted.out.write_text(json.dumps(whole) + "\n")
+    print(json.dumps(whole))
     return 1 if any(result["found"] for result in results) else 0
 
 
@@ -64,6 +75,8 @@ def run(name: str, seconds: int, corpus: Path | None = None) -> dict[str, Any]:
             str(new),
             str(CORPUS / name),
         )
+        num_before = sum(file.is_file() for file in new.iterdir())
+        began_s = time.monotonic()
         command = [sys.executable, "-m", "tests.fuzz.one", name, *options]
         done = subprocess.run(
             command,
@@ -74,6 +87,8 @@ def run(name: str, seconds: int, corpus: Path | None = None) -> dict[str, Any]:
             errors="replace",
             timeout=seconds + _GRACE_S,
         )
+        passed_s = time.monotonic() - began_s
+        num_new = sum(file.is_file() for file in new.iterdir()) - num_before
         found = done.returncode != 0
         if found:
             print(f"--- {name}\n{done.stdout[-6000:]}", file=sys.stderr)
@@ -85,6 +100,8 @@ def run(name: str, seconds: int, corpus: Path | None = None) -> dict[str, Any]:
         "target": name,
         "runs": int(runs[-1]) if runs else 0,
         "cover": int(covers[-1]) if covers else 0,
+        "seconds": round(passed_s),
+        "new_inputs": num_new,
         "found": found,
     }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -35,9 +35,18 @@ from agi_handlers.vicidial.lead import Lead, clean_value, fill_instructions
 from agi_handlers.vicidial.responses import Unusable, read_response
 from model.actions import Action, ActionParser
 from model.audio.wav import AudioLimits
-from model.errors import InvalidAudio
+from model.engine.openai_engine import _Reply
+from model.engine.openai_wire import (
+    StreamLines,
+    error_of,
+    model_named,
+    stream_part,
+)
+from model.engine.stream import Delivery, TokenStream
+from model.errors import InvalidAudio, SpeechError, SpeechUnavailable, SynthesisFailed
 from model.live_messages import LiveProtocolError
 from model.live_wire import ClientMessages, ServerMessages
+from model.tts.openai_speech import _Samples
 from model.ultravox.clip import AudioClip
 from rest_api.audio_bodies import decode_audio, read_encoded
 from rest_api.chat_bodies import read_audio_request
@@ -48,6 +57,7 @@ Target: TypeAlias = Callable[[bytes], None]
 
 _LIMITS: Final = AudioLimits(max_s=2.0, max_encoded_bytes=1 << 20)
 _AGI: Final = AgiLimits(max_line_bytes=256, max_environment_bytes=4096)
+_MAX_NEW_TOKENS: Final = 20
 _ACTIONS: Final = ("transfer", "hangup", "dtmf", "note")
 
 
@@ -282,6 +292,77 @@ async def _ask_shell(answers: bytes) -> None:
         pass
 
 
+def chat_stream(data: bytes) -> None:
+    """A model server's streamed answer: a reply within its limits, or a SpeechError;
+    the same however it is cut."""
+
+    def answered(pieces: list[bytes]) -> list[str]:
+        delivered = _Deliveries()
+        lines = StreamLines()
+        reply = _Reply(delivered, 0.0, _MAX_NEW_TOKENS)
+        try:
+            for piece in pieces:
+                for line in lines.receive_data(piece):
+                    _take(reply, line)
+            _take(reply, lines.receive_eof())
+            reply.end()
+        except SpeechError as exc:
+            delivered.seen.append(repr(exc))
+        assert len(delivered.seen) <= _MAX_NEW_TOKENS + 2  # the end, or what went wrong
+        return delivered.seen
+
+    assert answered(_cut(data)) == answered([data[1:]])
+
+
+def _take(reply: _Reply, line: str) -> None:
+    """As the engine does."""
+    part = stream_part(line)
+    if part is not None and not reply.has_ended:
+        reply.take(part)
+
+
+def _plain(ids: Sequence[int]) -> str:
+    return bytes(ids).decode(errors="replace")
+
+
+class _Deliveries(TokenStream):
+    """Keeps what is delivered, without its times."""
+
+    def __init__(self) -> None:
+        super().__init__(_plain, stop=(), timeout_s=1.0, cancel=lambda: None)
+        self.seen: list[str] = []
+
+    def deliver(self, delivery: Delivery) -> None:
+        ids, reason = delivery.token_ids, delivery.finish_reason
+        self.seen.append(repr((ids, reason, delivery.usage)))
+
+
+def model_answers(data: bytes) -> None:
+    """An error answer becomes an error of ours in one line; a list of models a name, or
+    SpeechUnavailable."""
+    status = (400, 401, 404, 429, 500, 503)[data[0] % 6 if data else 0]
+    said = str(error_of(status, _text(data[1:])))
+    assert len(said) < 400
+    assert "\n" not in said
+    with suppress(SpeechUnavailable):
+        assert isinstance(model_named(data[1:], ""), str)
+
+
+def speech_answer(data: bytes) -> None:
+    """A speech server's samples, or SynthesisFailed; the same however it is cut."""
+
+    def heard(pieces: list[bytes]) -> tuple[int, bytes]:
+        samples = _Samples(24_000)
+        try:
+            waves = [samples.receive_data(piece) for piece in pieces]
+        except SynthesisFailed:
+            return 0, b""
+        assert 8000 <= samples.rate_hz <= 48_000
+        return samples.rate_hz, b"".join(wave.tobytes() for wave in waves)
+
+    assert heard(_cut(data)) == heard([data[1:]])
+
+
 def _joined(parts: list[str | Action]) -> list[str | Action]:
     made: list[str | Action] = []
     for part in parts:
@@ -301,5 +382,6 @@ TARGETS: Final[dict[str, Target]] = {
     for target in (
         *(agi, agi_answers, agi_arguments, audiosocket, audio_port, live_messages),
         *(audio, chat_form, settings, campaign, vicidial, actions, ami, file_shell),
+        *(chat_stream, model_answers, speech_answer),
     )
 }

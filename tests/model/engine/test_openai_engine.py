@@ -433,3 +433,52 @@ async def test_a_line_without_an_end_fails_the_request() -> None:
     async with model_server(play) as url, engine_at(url) as engine:
         with pytest.raises(GenerationFailed, match="without an end"):
             await reply_of(engine)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"choices": [{"delta": "Hi"}]}',
+        b'{"choices": [{"delta": {"content": 3}}]}',
+        b'{"usage": [9]}',
+        b'{"more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)
+async def test_an_event_of_another_shape_fails_the_request_at_once(data: bytes) -> None:
+    async def play(_: dict[str, Any], writer: Writer) -> None:
+        writer.write(SSE + event("Hel") + b"data: " + data + b"\n\n")
+
+    async with model_server(play) as url, engine_at(url) as engine:
+        async with asyncio.timeout(5):
+            with pytest.raises(GenerationFailed, match="no event"):
+                await reply_of(engine)
+        await until(lambda: engine.load().num_active == 0)
+
+
+async def test_an_error_answer_without_an_end_is_read_up_to_a_length() -> None:
+    async def play(_: dict[str, Any], writer: Writer) -> None:
+        writer.write(SSE.replace(b"200 OK", b"500 no"))
+        await _endlessly(writer, b"a" * 65536)
+
+    async with model_server(play) as url, engine_at(url) as engine:
+        async with asyncio.timeout(5):
+            with pytest.raises(GenerationFailed, match="answered 500: a+$"):
+                await reply_of(engine)
+
+
+async def test_a_list_of_models_nested_without_end_does_not_end_the_looking() -> None:
+    nested = b'{"data": ' + b"[" * 100_000
+    lists = [b'{"data": [{"id": "a"}]}', nested, b'{"data": [{"id": "b"}]}']
+    left = list(lists)
+
+    async def list_models(_: asyncio.StreamReader, writer: Writer) -> None:
+        body = left.pop(0) if len(left) > 1 else left[0]
+        writer.write(answer(200, body.decode()))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(list_models, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, engine_at(url, probe_interval_s=0.02) as engine:
+        assert engine.description.model_name == "a"
+        await until(lambda: engine.description.model_name == "b")

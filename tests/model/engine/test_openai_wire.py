@@ -141,12 +141,27 @@ def test_a_line_of_the_stream(line: str, part: StreamPart | None) -> None:
     assert stream_part(line) == part
 
 
-@pytest.mark.parametrize(
-    "line", ["data: {", "data: 3", 'data: {"error": {"message": "it broke"}}']
+ODD_EVENTS = (
+    "{",
+    "3",
+    '{"choices": {}}',
+    '{"choices": [3]}',
+    '{"choices": [{"delta": "Hi"}]}',
+    '{"choices": [{"delta": {"content": 3}}]}',
+    '{"choices": [{"delta": {"content": ["Hi"]}}]}',
+    '{"choices": [{"finish_reason": []}]}',
+    '{"usage": 3}',
+    '{"usage": {"prompt_tokens": "9"}}',
+    '{"usage": {"prompt_tokens": -9}}',
+    '{"usage": {"prompt_tokens_details": []}}',
+    '{"more": ' + "[" * 100_000 + "]" * 100_000 + "}",
 )
-def test_a_line_that_is_a_failure(line: str) -> None:
+
+
+@pytest.mark.parametrize("data", [*ODD_EVENTS, '{"error": {"message": "it broke"}}'])
+def test_a_line_that_is_a_failure(data: str) -> None:
     with pytest.raises(GenerationFailed):
-        stream_part(line)
+        stream_part(f"data: {data}")
 
 
 @given(st.text(max_size=100))
@@ -173,6 +188,8 @@ def test_junk_in_a_stream_raises_nothing_else(junk: str) -> None:
         (404, "not here", SpeechUnavailable),
         (429, "", EngineOverloaded),
         (500, "<html>oops</html>", GenerationFailed),
+        (500, '{"error": [3], "message": "no"}', GenerationFailed),
+        (500, '{"error": ' + "[" * 100_000, GenerationFailed),
         (503, '{"error":{"message":"Loading model"}}', SpeechUnavailable),
     ],
 )
@@ -185,7 +202,7 @@ def test_an_error_answer_becomes_one_of_ours(
 
 
 def test_the_first_model_is_taken_unless_one_is_named() -> None:
-    listed = {"data": [{"id": "a"}, {"id": "b"}]}
+    listed = b'{"data": [{"id": "a"}, {"id": "b"}]}'
     assert model_named(listed, "") == "a"
     assert model_named(listed, "b") == "b"
     with pytest.raises(SpeechUnavailable, match="has a, b"):
@@ -193,14 +210,28 @@ def test_the_first_model_is_taken_unless_one_is_named() -> None:
 
 
 def test_a_model_that_says_it_has_no_ears_is_refused() -> None:
-    deaf = {"id": "a", "architecture": {"input_modalities": ["text"]}}
+    about = b'{"data": [{"id": "a", "architecture": {"input_modalities": ["text"]}}]}'
     with pytest.raises(SpeechUnavailable, match="takes no audio"):
-        model_named({"data": [deaf]}, "")
-    deaf["architecture"] = {"input_modalities": ["text", "audio"]}
-    assert model_named({"data": [deaf]}, "") == "a"
+        model_named(about, "")
+    assert model_named(about.replace(b'"text"', b'"text", "audio"'), "") == "a"
+    other = b'{"data": [{"id": "a", "architecture": "gemma"}]}'
+    assert model_named(other, "") == "a"
 
 
-@pytest.mark.parametrize("answer", [None, [], {}, {"data": []}, {"data": [{}]}])
-def test_what_is_no_list_of_models_is_unavailability(answer: Any) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"data": []}',
+        b'{"data": [{}]}',
+        b'{"data": [{"id": "a", "architecture": {"\xff": 1}}]}',
+        b'{"data": ' + b"[" * 100_000,
+    ],
+)
+def test_what_is_no_list_of_models_is_unavailability(body: bytes) -> None:
     with pytest.raises(SpeechUnavailable):
-        model_named(answer, "")
+        model_named(body, "")

@@ -151,6 +151,14 @@ async def test_a_wav_answer_brings_its_own_rate() -> None:
             )
 
 
+async def test_a_wav_whose_format_is_cut_short_is_refused() -> None:
+    wav = b"RIFF\0\0\0\0WAVEfmt data\0\0\0\0" + tone(0.1)
+    for step in (1, 4096):
+        async with running(answer(wav, step=step)) as (speech, _):
+            with pytest.raises(SynthesisFailed, match="no format chunk"):
+                await speak(speech, "Hello.")
+
+
 async def test_a_stereo_wav_is_refused() -> None:
     wav = bytearray(wav_from_pcm16(tone(0.5), rate_hz=RATE_HZ))
     wav[22] = 2
