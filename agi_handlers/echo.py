@@ -83,6 +83,9 @@ class EchoSession:
     async def identify(self, said: Utterance) -> Answerer:
         return Answerer("unsure", "")
 
+    async def words_of(self, said: Utterance) -> str | None:
+        return None
+
 
 async def echo(phone: Phone, request: AgiRequest, agi: AgiConnection) -> None:
     """Say back what is heard until the caller hangs up or stays silent.

@@ -217,6 +217,9 @@ class _EndlessSpeech:
     async def identify(self, said: Utterance) -> Answerer:
         return Answerer("unsure", "")
 
+    async def words_of(self, said: Utterance) -> str | None:
+        return None
+
 
 @dataclass
 class _Exchange:

@@ -97,6 +97,10 @@ class FailoverSession:
             return Answerer("unsure", "")
         return await self._current.identify(said)
 
+    async def words_of(self, said: Utterance) -> str | None:
+        """See `SpeechSession.words_of`; of the sidecar in use, and of no other."""
+        return None if self._current is None else await self._current.words_of(said)
+
     async def _events(
         self, turn: int, user: UserTurn | None, ask: Asking
     ) -> AsyncGenerator[ReplyEvent]:

@@ -17,8 +17,9 @@ size: pcm16, mono, at the rate they or `start` name.
     past              heard, text=null, n_bytes=0, rate_hz=8000; then audio unless
                       n_bytes is 0: a turn that another server served, before the
                       first one here
-    identify          number, n_bytes, rate_hz=8000; then audio: who is it that
-                      answered, by this; outside of turns and history
+    identify          number, n_bytes, rate_hz=8000, judge=true; then audio: who is it
+                      that answered, by this, or just what are its words; outside of
+                      turns and history
     end               nothing more comes; the server closes
 
     server            fields
@@ -33,6 +34,7 @@ size: pcm16, mono, at the rate they or `start` name.
     transcript        turn, text: what the user said; after done, if start asked for
                       it
     identified        number, judged ("person", "machine", "menu", "unsure"), words
+                      (null: they were asked for alone, and cannot be told)
     error             turn (null: the whole dialogue), code, message, field
 
 Unknown fields are ignored, so that either side may be newer.  Anything else that isn't
@@ -144,6 +146,8 @@ class Identify:
 
     number: Turn
     said: Utterance
+    judge: bool = True
+    """False: only what was said is asked for, and at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,7 @@ class Identified:
 
     number: Turn
     judged: Judged
-    words: str
+    words: str | None
 
 
 @dataclass(frozen=True, slots=True)

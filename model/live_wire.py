@@ -95,6 +95,7 @@ class _IdentifyFields:
     number: Turn
     n_bytes: Bytes
     rate_hz: Rate = 8000
+    judge: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,8 @@ class ClientMessages:
             if isinstance(header, _PastFields):
                 return Past(Utterance(wire, header.rate_hz), header.heard)
             if isinstance(header, _IdentifyFields):
-                return Identify(header.number, Utterance(wire, header.rate_hz))
+                said = Utterance(wire, header.rate_hz)
+                return Identify(header.number, said, header.judge)
             return UserTurnSent(
                 header.turn,
                 Utterance(wire, header.rate_hz, header.started_ms, header.ended_ms),
@@ -273,8 +275,8 @@ def encode_client(message: ClientMessage) -> list[Wire]:
                     return [_json("past", asdict(past)), pcm16]
                 case _:
                     assert_never(user)
-        case Identify(number, said):
-            asked = _IdentifyFields(number, len(said.pcm16), said.rate_hz)
+        case Identify(number, said, judge):
+            asked = _IdentifyFields(number, len(said.pcm16), said.rate_hz, judge)
             return [_json("identify", asdict(asked)), said.pcm16]
         case End():
             return [_json("end", {})]

@@ -46,7 +46,7 @@ from model.speech import (
     Utterance,
 )
 from model.spoken_reply import SpokenReply
-from model.transcription import can_transcribe, transcribe
+from model.transcription import can_transcribe, first_words, transcribe
 from model.tts.speaker import Speaker
 from model.tts.voice import Voice
 from model.turn_model import TurnModel
@@ -143,6 +143,16 @@ class LocalSession:
         assert isinstance(clip, AudioClip)
         request_id = f"{self._options.call_id}/answer"
         return await who_answered(self._engine, clip, request_id)
+
+    async def words_of(self, said: Utterance) -> str | None:
+        """See `SpeechSession.words_of`."""
+        try:
+            [clip] = await _user_parts(said)
+        except InvalidAudio:
+            return None
+        assert isinstance(clip, AudioClip)
+        request_id = f"{self._options.call_id}/words"
+        return await first_words(self._engine, clip, request_id)
 
     async def recall(self, user: UserTurn | None, heard: str) -> None:
         """A turn of this dialogue that another speech half served.

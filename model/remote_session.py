@@ -113,7 +113,7 @@ class RemoteSession:
         self._awaits_transcript: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._streams: dict[int, ReplyStream] = {}
-        self._identifying: dict[int, asyncio.Future[Answerer]] = {}
+        self._identifying: dict[int, asyncio.Future[Identified | None]] = {}
         self._num_identified = 0
         self._last_turn = -1
         self._lost: SpeechError | None = None
@@ -166,18 +166,28 @@ class RemoteSession:
 
     async def identify(self, said: Utterance) -> Answerer:
         """See `SpeechSession.identify`."""
+        found = await self._identify(said, judge=True)
+        return Answerer(found.judged, found.words or "") if found else _UNKNOWN
+
+    async def words_of(self, said: Utterance) -> str | None:
+        """See `SpeechSession.words_of`."""
+        found = await self._identify(said, judge=False)
+        return found.words if found else None
+
+    async def _identify(self, said: Utterance, *, judge: bool) -> Identified | None:
         self._num_identified += 1
-        message = Identify(self._num_identified, said)
+        message = Identify(self._num_identified, said, judge)
         if self._lost is not None or not is_sendable(message):
-            return _UNKNOWN
-        answer: asyncio.Future[Answerer] = asyncio.get_running_loop().create_future()
+            return None
+        answer: asyncio.Future[Identified | None]
+        answer = asyncio.get_running_loop().create_future()
         self._identifying[message.number] = answer
         self._send(message)
         try:
             async with asyncio.timeout(self._options.first_event_timeout_s):
                 return await answer
         except TimeoutError:
-            return _UNKNOWN
+            return None
         finally:
             self._identifying.pop(message.number, None)
 
@@ -246,10 +256,10 @@ class RemoteSession:
                     self._lose(error)
                 elif stream := self._streams.pop(turn, None):
                     stream.end(error)
-            case Identified(number, judged, words):
-                answer = self._identifying.pop(number, None)
+            case Identified():
+                answer = self._identifying.pop(message.number, None)
                 if answer is not None and not answer.done():
-                    answer.set_result(Answerer(judged, words))
+                    answer.set_result(message)
             case _:
                 await self._deliver(message)
 
@@ -292,7 +302,7 @@ class RemoteSession:
         self._streams.clear()
         for answer in self._identifying.values():
             if not answer.done():
-                answer.set_result(_UNKNOWN)
+                answer.set_result(None)
 
 
 def _is_speech(message: UserTurnSent | Say) -> bool:

@@ -209,6 +209,13 @@ class SpeechSession(Protocol):
         """
         ...
 
+    async def words_of(self, said: Utterance) -> str | None:
+        """What he said, at once: the bot is silent meanwhile, nothing is answered yet.
+
+        Empty: no words.  None: it cannot be told; never raises SpeechError.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SpeechStatus:

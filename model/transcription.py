@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 # The request Ultravox was trained to answer with the bare words of the clip.
 _ASK: Final = "Transcribe\n"
 _MAX_NEW_TOKENS: Final = 160  # half a minute of fast speech
+_FIRST_TOKENS: Final = 8  # "mhm" or not: two words say it
 _UNCLEAR: Final = "[unclear]"
 _WITHOUT_WORDS: Final = ("random", "none")
 """Kinds of weights that would write down nonsense."""
@@ -32,12 +33,31 @@ def can_transcribe(engine: ReplyEngine) -> bool:
 
 async def transcribe(engine: ReplyEngine, clip: AudioClip, request_id: str = "") -> str:
     """The words of a clip; empty when none could be made out, or no time was left."""
+    return await _written(engine, clip, request_id, Priority.TRANSCRIPT) or ""
+
+
+async def first_words(
+    engine: ReplyEngine, clip: AudioClip, request_id: str = ""
+) -> str | None:
+    """The same of a short sound, for somebody who waits; None: it cannot be told."""
+    if not can_transcribe(engine):
+        return None
+    return await _written(engine, clip, request_id, Priority.PHONE, _FIRST_TOKENS)
+
+
+async def _written(
+    engine: ReplyEngine,
+    clip: AudioClip,
+    request_id: str,
+    priority: Priority,
+    max_new_tokens: int = _MAX_NEW_TOKENS,
+) -> str | None:
     dialogue = engine.new_dialogue(None)
     dialogue.append_user_parts((_ASK, clip))
     request = GenerationRequest(
         dialogue.prompt(),
-        priority=Priority.TRANSCRIPT,
-        max_new_tokens=_MAX_NEW_TOKENS,
+        priority=priority,
+        max_new_tokens=max_new_tokens,
         request_id=request_id,
     )
     text = ""
@@ -47,6 +67,6 @@ async def transcribe(engine: ReplyEngine, clip: AudioClip, request_id: str = "")
                 text += chunk.text
     except SpeechError as exc:
         logger.info("no_transcript", extra=fields(reason=str(exc)))
-        return ""
+        return None
     text = text.strip()
     return "" if text == _UNCLEAR else text

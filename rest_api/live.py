@@ -37,7 +37,7 @@ from model.live_messages import (
 )
 from model.live_wire import ClientMessages, encode_server
 from model.local_session import LocalSession
-from model.speech import ReplyEvent, SessionOptions, Utterance
+from model.speech import ReplyEvent, SessionOptions
 from rest_api.auth import LIVE_SUBPROTOCOL
 from rest_api.service_state import ServiceState
 from telemetry import call_context, fields
@@ -222,8 +222,8 @@ class _Dialogue:
                     await self._session.forget(turn)
                 case Past(user, heard):
                     await self._session.recall(user, heard)
-                case Identify(number, said):
-                    self._identify(number, said)
+                case Identify():
+                    self._identify(message)
                 case End():
                     return
                 case _:
@@ -249,16 +249,21 @@ class _Dialogue:
         self._replies[turn] = task
         task.add_done_callback(lambda _: self._replies.pop(turn, None))
 
-    def _identify(self, number: int, said: Utterance) -> None:
+    def _identify(self, asked: Identify) -> None:
         if len(self._identifying) >= _MAX_REPLIES:
             raise InvalidRequest(f"more than {_MAX_REPLIES} questions at once")
-        task = asyncio.create_task(self._tell_who(number, said))
+        task = asyncio.create_task(self._tell_who(asked))
         self._identifying.add(task)
         task.add_done_callback(self._identifying.discard)
 
-    async def _tell_who(self, number: int, said: Utterance) -> None:
-        answerer = await self._session.identify(said)
-        await self._line.send(Identified(number, answerer.judged, answerer.words))
+    async def _tell_who(self, asked: Identify) -> None:
+        if asked.judge:
+            who = await self._session.identify(asked.said)
+            found = Identified(asked.number, who.judged, who.words)
+        else:
+            words = await self._session.words_of(asked.said)
+            found = Identified(asked.number, "unsure", words)
+        await self._line.send(found)
 
     async def _tell(self, turn: int, events: AsyncGenerator[ReplyEvent]) -> None:
         """Send a reply's events; the bulkhead of one turn."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.turn_actions import TurnTakingOptions
-from model.speech import UserTurn
+from model.speech import UserTurn, Utterance
 
 
 @dataclass(slots=True)
@@ -34,6 +34,9 @@ class BotSpeech:
     """Silent since then: the caller made a sound that may have been meant."""
     heard_ms: int = 0
     """Of it, when it was held."""
+    doubted: Utterance | None = None
+    """What it was held for, while the words of that are being made out."""
+    doubted_since_ms: int = 0
     then: CallOutcome | None = None
     """The call ends with this once the speech was heard."""
 
@@ -55,11 +58,15 @@ class BotSpeech:
         if self.held_since_ms is None:
             self.held_since_ms, self.heard_ms = at_ms, heard_ms
 
+    def doubt(self, at_ms: int, said: Utterance) -> None:
+        """It stays silent until it is known what was said."""
+        self.doubted, self.doubted_since_ms = said, at_ms
+
     def go_on(self, at_ms: int) -> None:
         """It is heard again."""
         if self.held_since_ms is not None:
             self.audio_until_ms += at_ms - self.held_since_ms
-            self.held_since_ms = None
+            self.held_since_ms = self.doubted = None
 
     def queue(self, at_ms: int, duration_ms: int) -> None:
         """So much more of it will be heard."""
@@ -94,6 +101,8 @@ class BotSpeech:
         """When what is being heard needs to be looked at; None: all is well."""
         if not self.has_audio or self.source == "prompt":
             return None
+        if self.doubted is not None:
+            return self.doubted_since_ms + options.words_timeout_ms
         if self.held_since_ms is not None:
             return self.held_since_ms + options.meant_after_ms
         if self.is_complete:

@@ -19,7 +19,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import assert_never, cast, get_args
 
 from agi_handlers.audio_leg.batched_ears import BatchedEars
@@ -36,11 +36,14 @@ from agi_handlers.conversation import reply_log
 from agi_handlers.conversation.answer_screen import AnswerScreen
 from agi_handlers.conversation.call_notes import CallNotes
 from agi_handlers.conversation.echo_gate import EchoGate
+from agi_handlers.conversation.errands import Errands
+from agi_handlers.conversation.listening_sounds import is_listening_sound
 from agi_handlers.conversation.mouth import BotMouth
 from agi_handlers.conversation.outcome import MACHINE_ANSWERED, CallOutcome
 from agi_handlers.conversation.secrecy import Secrecy
 from agi_handlers.conversation.turn_actions import (
     Action,
+    AskWords,
     CallPhase,
     ConfirmTransfer,
     Finish,
@@ -98,10 +101,6 @@ from telemetry import (
 logger = logging.getLogger(__name__)
 
 _SETTLE_TIMEOUT_S = 2.0  # the speech half only has to take note
-# Longer than VICIdial may take; what is not done by then is done after the call.
-_OPT_OUT_TIMEOUT_S = 4.0
-# While the caller waits for "I am transferring you".
-_CONFIRM_TIMEOUT_S = 1.0
 
 
 class _Ended(Exception):
@@ -168,9 +167,11 @@ class Call:
         self._machine = turn_taking
         self._speaking: dict[int, _Speaking] = {}
         self._last_settled: asyncio.Event | None = None
-        self._opting_out: asyncio.Task[None] | None = None
-        self._confirming: asyncio.Task[str] | None = None
-        self._confirmed_for = ""
+        self._errands = Errands(
+            parts.target_of, parts.record_opt_out, parts.confirm_transfer
+        )
+        self._errands.on_failed = self._note_failed_errand
+        self._errands.on_nobody_free = self._nobody_is_free
         self._outcome: CallOutcome | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms: int | None = None
@@ -180,6 +181,7 @@ class Call:
         self._gate = EchoGate(parts.ear, self._mouth)
         parts.ear.expect(parts.expects)
         self._speech_started_s = 0.0
+        self._doubted_ended_s: float | None = None
         self.num_turns = 0
         self.num_barge_ins = 0
         self._secrecy = Secrecy(
@@ -207,9 +209,8 @@ class Call:
                     self._act(self._machine.on_answered(self._now_ms()))
                 await self._finished.wait()
                 await self._settle_the_rest()
-                if self._opting_out is not None:
-                    await self._opting_out
-                await self._find_target()
+                assert self._outcome is not None
+                self._outcome = await self._errands.finish(self._outcome)
                 raise _Ended
         except* _Ended:
             pass
@@ -337,6 +338,7 @@ class Call:
                     is_noise = self._gate.is_noise(said)
                     actions = machine.on_speech_ended(now_ms, said, is_noise=is_noise)
                     ear.expect(self._parts.expects)  # what was asked for has come
+                    self._doubted_ended_s = ended_s
                     self._act(actions, ended_s)
                 case SpeechTooLong(
                     started_samples=started, ended_samples=ended, pcm16=pcm16
@@ -375,7 +377,7 @@ class Call:
                     self._parts.notes.phrase(turn, self._now_ms(), phrase, text)
                     events = self._parts.session.say(turn, text)
                     self._start(turn, events, is_reply=False)
-                    self._release_phrase(self._speaking[turn])
+                    self._errands.when_done(self._speaking[turn].released.set)
                 case SayWords(turn, text):
                     self._parts.notes.phrase(turn, self._now_ms(), "operator", text)
                     events = self._parts.session.say(turn, text)
@@ -409,15 +411,14 @@ class Call:
                     self._parts.notes.happened(self._now_ms(), "went_on")
                     BARGE_INS_UNDONE.inc()
                     self._tasks.create_task(self._mouth.go_on())
+                case AskWords(said):
+                    self._tasks.create_task(self._ask_words(said))
                 case Listen():
                     self._parts.leg.listen()
                 case RecordOptOut():
-                    self._opting_out = self._tasks.create_task(self._opt_out())
+                    self._errands.note_opt_out(self._tasks)
                 case ConfirmTransfer(destination):
-                    self._confirmed_for = destination
-                    self._confirming = self._tasks.create_task(
-                        self._confirm(destination)
-                    )
+                    self._errands.look_for(destination, self._tasks)
                 case Finish(outcome):
                     self._outcome = outcome
                     self._finished.set()
@@ -425,32 +426,11 @@ class Call:
                     assert_never(action)
         self._arm_timer()
 
-    def _release_phrase(self, speaking: _Speaking) -> None:
-        """A phrase is heard at once, or else when what it says has come true.
+    def _note_failed_errand(self, detail: str) -> None:
+        self._parts.notes.happened(self._now_ms(), "confirmed", "failed", detail)
 
-        The goodbye after an opt-out: once that is noted; "I am transferring you": once
-        it is known that there is somebody.
-        """
-        first = [t for t in (self._opting_out, self._confirming) if t and not t.done()]
-
-        def look(_: object) -> None:
-            if all(task.done() for task in first):
-                speaking.released.set()
-
-        for task in first:
-            task.add_done_callback(look)
-        look(None)
-
-    async def _opt_out(self) -> None:
-        record = self._parts.record_opt_out
-        logger.info("opt_out", extra=fields(is_recorded_here=record is not None))
-        if record is None:
-            detail = "the do-not-call list: there is no VICIdial"
-            self._parts.notes.happened(self._now_ms(), "confirmed", "failed", detail)
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_OPT_OUT_TIMEOUT_S):
-                await record()
+    def _nobody_is_free(self) -> None:
+        self._act(self._machine.on_transfer_refused(self._now_ms()))
 
     def _reply(self, turn: int, user: UserTurn) -> AsyncIterator[ReplyEvent]:
         self.num_turns += 1
@@ -473,46 +453,6 @@ class Call:
     def _play_prompt(self, prompt: Prompt, *, is_filler: bool) -> None:
         play = self._mouth.play_filler if is_filler else self._mouth.play_whole
         self._tasks.create_task(play(prompt.pcm16))
-
-    async def _confirm(self, destination: str) -> str:
-        """The target of a transfer; tells turn-taking when nobody is free there."""
-        confirm = self._parts.confirm_transfer
-        target = self._target(destination)
-        if confirm is not None:
-            found: str | None = target
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CONFIRM_TIMEOUT_S):
-                    found = await confirm(destination)
-            if found is None:
-                logger.info("nobody_free", extra=fields(destination=destination))
-                self._parts.notes.happened(
-                    self._now_ms(),
-                    "confirmed",
-                    "failed",
-                    f"transfer to {destination}: nobody is free",
-                )
-                self._act(self._machine.on_transfer_refused(self._now_ms()))
-            else:
-                target = found
-        return target
-
-    def _target(self, destination: str) -> str:
-        target = self._parts.target_of(destination)
-        if target is None:
-            # the caller was promised a transfer: people take the call all the same
-            logger.warning("transfer_target_unknown", extra=fields(name=destination))
-        return target or ""
-
-    async def _find_target(self) -> None:
-        """Where a transfer goes, known by now or within its short time limit."""
-        outcome = self._outcome
-        if outcome is None or outcome.status != "transfer":
-            return
-        if self._confirming is not None and self._confirmed_for == outcome.transfer_to:
-            target = await self._confirming
-        else:  # nobody asked for it: the time limit
-            target = self._target(outcome.transfer_to)
-        self._outcome = replace(outcome, transfer_to=target)
 
     # --- speaking ---
 
@@ -662,6 +602,15 @@ class Call:
         logger.info("wish_heard", extra=fields(turn=turn, wish=wish))
         self._parts.notes.happened(self._now_ms(), "wish", wish, "", turn)
         self._act(self._machine.on_caller_wish(self._now_ms(), wish, self._heard_ms()))
+
+    async def _ask_words(self, said: Utterance) -> None:
+        """Whether a short sound over the bot is meant for it: its words decide."""
+        words = await self._parts.session.words_of(said)
+        is_meant = words is None or not is_listening_sound(words, self._parts.language)
+        self._act(
+            self._machine.on_words(self._now_ms(), said, is_meant=is_meant),
+            self._doubted_ended_s,
+        )
 
     def _note_first_audio(self, speaking: _Speaking) -> None:
         if speaking.speech_ended_s is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from agi_handlers.conversation.outcome import CallOutcome
-from model.speech import UserTurn
+from model.speech import UserTurn, Utterance
 
 PhraseName: TypeAlias = Literal[
     "greeting", "still_there", "say_again", "goodbye_no_input", "time_limit",
@@ -41,6 +41,11 @@ class TurnTakingOptions:
     meant_after_ms: int = 600
     """Speech over the bot that goes on for so long is meant for it; shorter sounds may
     be a cough, and then the bot goes on with what it was saying."""
+    short_ms: int = 700
+    """Whoever said no more than this over the bot may have said "mhm": it is found out
+    what, while the bot is silent. "Stop" and "no" are as short, and mean it."""
+    words_timeout_ms: int = 700
+    """For the words of it; then it counts as meant, as where no model can tell."""
     stall_filler_ms: int = 1_500
     """Silence in the middle of a reply that the caller is told to wait in."""
     stalled_timeout_ms: int = 6_000
@@ -142,6 +147,13 @@ class GoOn:
 
 
 @dataclass(frozen=True, slots=True)
+class AskWords:
+    """Find out whether what was said over the held bot means it; `on_words` tells."""
+
+    said: Utterance
+
+
+@dataclass(frozen=True, slots=True)
 class Listen:
     """The bot has nothing to say: hear the caller."""
 
@@ -176,6 +188,7 @@ Action: TypeAlias = (
     | StopPlayback
     | HoldPlayback
     | GoOn
+    | AskWords
     | Listen
     | RecordOptOut
     | ConfirmTransfer

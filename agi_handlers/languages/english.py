@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from agi_handlers.languages.language import Language
+from agi_handlers.languages.language import HUMS, Language
 
 _PERSON: Final = (
     r"(?:(?:a|an|the|your|any|another) )?(?:real |live |human |actual )?"
@@ -55,6 +55,18 @@ ENGLISH: Final = Language(
         r"(?:person|human|agent|representative|operator)\b",
         r"^(?:(?:a|an|the) )?(?:real |live |human )?"
         r"(?:person|human|agent|representative|operator)(?: please)?$",
+    ),
+    listening=(
+        *HUMS,
+        # "huh?" alone asks for more
+        "u+h+(?: huh)?",
+        "u+m+",
+        "okay",
+        "ok",
+        "right",
+        "al(?:l )?right",
+        "i see",
+        "got it",
     ),
     machine=(
         # "would you like to leave a message?" is a receptionist's

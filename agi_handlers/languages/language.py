@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 _MAX_CHARS: Final = 2000
+# However a model spells them; the same in most languages.
+HUMS: Final = ("m+(?: ?h+m+)*", "h+m+", "mh+", "a+h+", "o+h+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Language:
     """Requests to be called no more."""
     person: tuple[str, ...]
     """Requests for a human being."""
+    listening: tuple[str, ...]
+    """What a listener says so that the other goes on: "mhm"; whole, as patterns."""
     machine: tuple[str, ...]
     """What no person says who answers a telephone."""
     menu: tuple[str, ...]

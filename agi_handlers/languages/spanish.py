@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from agi_handlers.languages.language import Language
+from agi_handlers.languages.language import HUMS, Language
 
 _PERSON: Final = (
     r"(?:(?:un|una|el|la|con|a|algun|alguna) )*(?:persona|humano|agente|operador|"
@@ -58,6 +58,18 @@ SPANISH: Final = Language(
         r"(?:persona|humano|agente|operador|operadora|representante|asesor|asesora)\b",
         r"^(?:con )?(?:un |una )?(?:persona|agente|operador|operadora|representante|"
         r"asesor|asesora|humano)(?: real| humana)?(?: por favor)?$",
+    ),
+    listening=(
+        *HUMS,
+        "a+j+a+",
+        "a+ha+",
+        "ya",
+        "vale",
+        "claro",
+        "entiendo",
+        "de acuerdo",
+        "okay",
+        "ok",
     ),
     machine=(
         # "¿quiere dejar un mensaje?" is a receptionist's

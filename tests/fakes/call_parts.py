@@ -237,6 +237,10 @@ class ScriptedSession:
     forgotten: list[int] = field(default_factory=list)
     answerers: list[Answerer] = field(default_factory=list)
     identified: list[Utterance] = field(default_factory=list)
+    words: list[str | None] = field(default_factory=list)
+    """What short sounds are heard as, one after the other; then: it cannot tell."""
+    words_after_s: float = 0.15
+    asked_for_words: list[Utterance] = field(default_factory=list)
     num_open: int = 0
 
     async def reply(self, turn: int, user: UserTurn) -> AsyncIterator[ReplyEvent]:
@@ -278,6 +282,11 @@ class ScriptedSession:
         self.identified.append(said)
         await asyncio.sleep(0.2)
         return self.answerers.pop(0) if self.answerers else Answerer("unsure", "")
+
+    async def words_of(self, said: Utterance) -> str | None:
+        self.asked_for_words.append(said)
+        await asyncio.sleep(self.words_after_s)
+        return self.words.pop(0) if self.words else None
 
 
 def _pcm16(seconds: float) -> bytes:

@@ -106,6 +106,25 @@ async def test_the_phone_half_asks_over_the_network() -> None:
     assert answers == [Answerer("machine", "leave a message after the tone")] * 3
 
 
+@pytest.mark.parametrize("words", ["Mhm.", ""])
+async def test_words_alone_are_asked_for_at_once_and_without_a_judgement(
+    words: str,
+) -> None:
+    engine = Hearing(words, "machine")
+    async with serving(engine=engine) as url, opened(url) as session:
+        assert await session.words_of(SAID) == words
+    [request] = engine.requests
+    assert request.priority is Priority.PHONE
+    assert request.max_new_tokens <= 10
+
+
+async def test_nobody_tells_the_words_where_no_model_hears_any() -> None:
+    engine = Hearing("Mhm.", "machine", "none")
+    async with serving(engine=engine) as url, opened(url) as session:
+        assert await session.words_of(SAID) is None
+    assert engine.requests == []
+
+
 @asynccontextmanager
 async def peer(
     play: Callable[[ServerConnection, Identify], Awaitable[None]],
@@ -140,7 +159,7 @@ async def test_a_sidecar_that_dies_or_is_silent_or_answers_another_knows_nothing
     for play in (die, answer_another):
         async with peer(play) as url, opened(url, options=quick) as session:
             assert await session.identify(SAID) == UNKNOWN
-            assert await session.identify(SAID) == UNKNOWN  # asked again, and refused
+            assert await session.words_of(SAID) is None  # asked again, and refused
 
 
 async def test_what_is_no_audio_is_never_sent() -> None:
@@ -150,3 +169,4 @@ async def test_what_is_no_audio_is_never_sent() -> None:
     async with peer(unasked) as url, opened(url) as session:
         assert await session.identify(Utterance(b"", 8000)) == UNKNOWN
         assert await session.identify(Utterance(b"\0" * 3, 8000)) == UNKNOWN
+        assert await session.words_of(Utterance(b"", 8000)) is None

@@ -87,14 +87,16 @@ CLIENT_MESSAGES: st.SearchStrategy[ClientMessage] = st.one_of(
         | st.builds(Utterance, PCM16.filter(bool), RATES),
         TEXT,
     ),
-    st.builds(Identify, TURNS, st.builds(Utterance, PCM16.filter(bool), RATES)),
+    st.builds(
+        Identify, TURNS, st.builds(Utterance, PCM16.filter(bool), RATES), st.booleans()
+    ),
     st.just(End()),
 )
 SERVER_MESSAGES: st.SearchStrategy[ServerMessage] = st.one_of(
     st.builds(Ready, TEXT, st.sampled_from(["random", "demo", "published"]), RATES),
     st.builds(ReplyText, TURNS, TEXT),
     st.builds(Transcript, TURNS, TEXT),
-    st.builds(Identified, TURNS, st.sampled_from(get_args(Judged)), TEXT),
+    st.builds(Identified, TURNS, st.sampled_from(get_args(Judged)), st.none() | TEXT),
     st.builds(TurnEnd, TURNS, *[st.floats(0, 1)] * 3),
     st.builds(TurnEnd, TURNS, st.floats(0, 1), st.none(), st.none()),
     st.builds(ReplyAudio, TURNS, st.integers(0, 99), TEXT, PCM16),

@@ -9,9 +9,16 @@ import pytest
 
 from agi_handlers.conversation.turn_actions import TurnTakingOptions
 from model.errors import GenerationFailed, SpeechUnavailable
-from model.speech import TypedTurn, UserTurn
+from model.speech import TypedTurn, UserTurn, Utterance
 from tests.agi_handlers.conversation.test_call import Talk, talk
-from tests.fakes.call_parts import Answer, Coughs, HangsUp, Presses, Speaks
+from tests.fakes.call_parts import (
+    Answer,
+    Coughs,
+    HangsUp,
+    Presses,
+    ScriptedSession,
+    Speaks,
+)
 
 LATE = 4000  # samples: half a second at once
 
@@ -21,6 +28,9 @@ class Script:
     caller: Sequence[Speaks | Coughs | Presses | HangsUp]
     answers: Sequence[Answer] = ()
     options: TurnTakingOptions = field(default_factory=TurnTakingOptions)
+    words: Sequence[str | None] = ()
+    """What a model makes of short sounds over the bot."""
+    words_after_s: float = 0.15
 
 
 SCRIPTS = {
@@ -36,6 +46,43 @@ SCRIPTS = {
     "a cough, and then words": Script(
         [Speaks(2.0, 3.0), Coughs(6.0, 6.2), Speaks(8.5, 9.5), HangsUp(14.0)],
         [Answer(speech_s=8.0), Answer()],
+    ),
+    "mhm is no interruption": Script(
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(14.0)],
+        [Answer(speech_s=5.0)],
+        words=["Mm-hmm."],
+    ),
+    "a sound without words is no interruption": Script(
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(14.0)],
+        [Answer(speech_s=5.0)],
+        words=[""],
+    ),
+    "a short stop is one": Script(
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(14.0)],
+        [Answer(speech_s=5.0), Answer()],
+        words=["Stop!"],
+    ),
+    "mhm, and then words": Script(
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.3), Speaks(8.5, 9.5), HangsUp(14.0)],
+        [Answer(speech_s=8.0), Answer()],
+        words=["Uh-huh."],
+    ),
+    "what no model can tell is meant": Script(
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(14.0)],
+        [Answer(speech_s=5.0), Answer()],
+        words=[None],
+    ),
+    "words that never come are meant": Script(
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(14.0)],
+        [Answer(speech_s=5.0), Answer()],
+        words=["Mhm."],
+        words_after_s=30.0,
+    ),
+    "he goes on before his words are known": Script(
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), Speaks(7.15, 8.4), HangsUp(14.0)],
+        [Answer(speech_s=5.0), Answer()],
+        words=["Wait"],
+        words_after_s=0.69,
     ),
     "talking through what may not be interrupted": Script(
         [Speaks(0.3, 0.8), HangsUp(8.0)],
@@ -61,8 +108,16 @@ SCRIPTS = {
 
 
 def _run(script: Script, chunk_samples: int) -> Talk:
+    session = ScriptedSession(
+        list(script.answers),
+        words=list(script.words),
+        words_after_s=script.words_after_s,
+    )
     return talk(
-        script.caller, script.answers, script.options, chunk_samples=chunk_samples
+        script.caller,
+        options=script.options,
+        session=session,
+        chunk_samples=chunk_samples,
     )
 
 
@@ -104,12 +159,50 @@ def test_sample_by_sample_decides_the_same(name: str) -> None:
     assert cut.leg.played == in_frames.leg.played
 
 
-def test_after_a_cough_all_of_the_answer_is_heard() -> None:
-    done = _run(SCRIPTS["a cough is no interruption"], 160)
+@pytest.mark.parametrize(
+    ("name", "silent_s"),
+    [
+        ("a cough is no interruption", 0.6),
+        # until it is over, seen to be over, and written down
+        ("mhm is no interruption", 0.8),
+        ("a sound without words is no interruption", 0.8),
+    ],
+)
+def test_after_a_mere_sound_all_of_the_answer_is_heard(
+    name: str, silent_s: float
+) -> None:
+    done = _run(SCRIPTS[name], 160)
     assert done.call.num_barge_ins == 0
     assert done.session.settled[-1] == (2, None)
     before, after = done.leg.played[1:]
     assert 6.0 <= before[1] <= 6.3, "silent while it might have been meant"
-    assert after[0] - before[1] <= 0.6, "and on again soon"
+    assert after[0] - before[1] <= silent_s, "and on again soon"
     heard_s = before[1] - before[0] + after[1] - after[0]
     assert heard_s == pytest.approx(5.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "ended_ms", "began_again_s"),
+    [
+        # the words are there before the end is sure: no later than any answer
+        ("a short stop is one", 6400, 7.25),
+        ("what no model can tell is meant", 6400, 7.25),
+        ("words that never come are meant", 6400, 7.6),
+        ("he goes on before his words are known", 8400, 9.25),
+    ],
+)
+def test_short_words_over_the_bot_are_answered(
+    name: str, ended_ms: int, began_again_s: float
+) -> None:
+    done = _run(SCRIPTS[name], 160)
+    assert done.call.num_barge_ins == 1
+    [(turn, heard_ms)] = [s for s in done.session.settled if s[0] == 2]
+    assert turn == 2
+    assert heard_ms is not None
+    assert heard_ms < 3000, "the history has what was heard of it"
+    said = done.session.heard[-1][1]
+    assert isinstance(said, Utterance)
+    assert said.ended_ms == pytest.approx(ended_ms, abs=60)
+    assert said.started_ms == pytest.approx(6000, abs=60), "nothing of it is lost"
+    assert done.leg.played[1][1] <= 6.3
+    assert done.leg.played[2][0] <= began_again_s

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.turn_actions import (
     Action,
+    AskWords,
     ConfirmTransfer,
     Finish,
     Forget,
@@ -124,6 +125,85 @@ def test_a_cough_over_the_bot_leaves_its_speech_whole() -> None:
     assert machine.on_speech_ended(7300, cough, is_noise=True) == []
     machine.on_reply_done(7400, 2)
     assert machine.on_playback_finished(9000) == [Settle(2, None), Listen()]
+
+
+def doubting() -> tuple[TurnTaking, Utterance]:
+    """A short sound over the bot from 6,600 ms; its words are being made out."""
+    machine = replying()
+    machine.on_speech_started(6700, 2000)
+    sound = said(6600, 7000)
+    assert machine.on_speech_suspected(7250, sound) == [AskWords(sound)]
+    assert not machine.is_bot_talking
+    return machine, sound
+
+
+def test_mhm_leaves_the_speech_whole() -> None:
+    machine, sound = doubting()
+    assert machine.on_words(7400, sound, is_meant=False) == [GoOn()]
+    assert machine.is_bot_talking
+    assert machine.on_speech_ended(7500, sound) == []
+    machine.on_reply_done(7600, 2)
+    assert machine.on_playback_finished(9000) == [Settle(2, None), Listen()]
+
+
+def test_mhm_known_only_after_its_end_leaves_the_speech_whole() -> None:
+    machine, sound = doubting()
+    assert machine.on_speech_ended(7500, sound) == []
+    assert machine.on_words(7600, sound, is_meant=False) == [GoOn()]
+    assert machine.on_speech_started(8000, 2300) == [HoldPlayback()]
+
+
+def test_a_short_stop_is_thought_about_at_once_and_answered_at_its_end() -> None:
+    machine, sound = doubting()
+    assert machine.on_words(7400, sound, is_meant=True) == [
+        StopPlayback(),
+        Settle(2, 2000),
+        Think(3, sound),
+    ]
+    assert machine.on_speech_ended(7500, sound) == [Release(3)]
+
+
+def test_words_that_do_not_come_in_time_are_taken_as_meant() -> None:
+    machine, sound = doubting()
+    assert machine.on_speech_ended(7500, sound) == []
+    due_ms = machine.deadline_ms()
+    assert due_ms == 7250 + TurnTakingOptions().words_timeout_ms
+    assert machine.on_tick(due_ms) == [
+        StopPlayback(),
+        Settle(2, 2000),
+        Think(3, sound),
+        Release(3),
+    ]
+    assert machine.on_words(due_ms + 100, sound, is_meant=False) == []
+
+
+def test_who_goes_on_while_he_is_doubted_is_heard_whole() -> None:
+    machine, sound = doubting()
+    assert machine.on_speech_resumed(7300) == [StopPlayback(), Settle(2, 2000)]
+    assert machine.on_words(7400, sound, is_meant=False) == []
+    whole = said(6600, 9000)
+    assert machine.on_speech_suspected(9250, whole) == [Think(3, whole)]
+
+
+def test_a_second_word_joins_the_one_that_is_doubted() -> None:
+    machine, sound = doubting()
+    assert machine.on_speech_ended(7500, sound) == []
+    actions = machine.on_speech_started(7600, 2000)
+    assert actions == [StopPlayback(), Settle(2, 2000)]
+    [think] = machine.on_speech_suspected(8400, said(7500, 8200))
+    assert isinstance(think, Think)
+    assert isinstance(think.user, Utterance)
+    assert (think.user.started_ms, think.user.ended_ms) == (6600, 8200)
+
+
+def test_a_key_while_a_sound_is_doubted_ends_the_speech() -> None:
+    machine, sound = doubting()
+    assert machine.on_key(7300, "5", 2000) == [
+        StopPlayback(),
+        Settle(2, 2000),
+        Listen(),
+    ]
+    assert machine.on_words(7400, sound, is_meant=True) == []
 
 
 def test_who_goes_on_after_a_cough_is_heard() -> None:
@@ -618,7 +698,7 @@ EVENTS = st.lists(
         [
             "started", "suspected", "resumed", "ended", "audio", "done", "failed",
             "played", "key0", "key5", "hash", "tick", "paused", "transfer", "hangup",
-            "refused", "callback", "unclear",
+            "refused", "callback", "unclear", "mhm", "stop",
         ]
     ),
     max_size=60,
@@ -648,6 +728,9 @@ def test_whatever_happens_in_whatever_order_every_turn_gets_one_fate(
                 actions += machine.on_speech_resumed(at_ms)
             case "ended":
                 actions += machine.on_speech_ended(at_ms, last)
+            case "mhm" | "stop":
+                is_meant = event == "stop"
+                actions += machine.on_words(at_ms, last, is_meant=is_meant)
             case "audio":
                 actions += machine.on_reply_audio(at_ms, turn)
             case "done":
