@@ -38,6 +38,7 @@ from agi_handlers.audio_leg.leg import (
     LegEvent,
     LegName,
 )
+from agi_handlers.audio_leg.loudness import Loudness
 from agi_handlers.audio_leg.media_port import MediaPort
 from agi_handlers.audio_leg.playback_queue import PlaybackQueue
 from agi_handlers.audio_leg.sent_keys import SentKeys
@@ -122,6 +123,7 @@ class AudioSocketLeg:
         self._new_session = new_session
         self._session = new_session(self)
         self._queue = PlaybackQueue(options.max_queued_ms)
+        self._loudness = Loudness()
         self._events = LegEventQueue()
         self._clock = CallerClock(self._events, options.gap_after_ms)
         self._keys = SentKeys()
@@ -167,7 +169,11 @@ class AudioSocketLeg:
         heard_ms = max(0, self._queue.stop() - unsent_ms)
         self._generation += 1
         self._room.set()
+        self._loudness.reset()
         return heard_ms
+
+    def lower(self, *, is_lowered: bool) -> None:
+        self._loudness.lower(is_lowered=is_lowered)
 
     def heard_ms(self) -> int:
         unsent_ms = self._session.num_unsent_frames * FRAME_MS
@@ -209,7 +215,9 @@ class AudioSocketLeg:
             return
         frame = self._queue.take()
         session.transport.write(
-            SILENCE_MESSAGE if frame is None else AUDIO_FRAME_HEADER + frame
+            SILENCE_MESSAGE
+            if frame is None
+            else AUDIO_FRAME_HEADER + self._loudness.apply(frame)
         )
         self.num_frames_sent += 1
         self._stalled_since_s = None

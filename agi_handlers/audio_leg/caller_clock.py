@@ -12,6 +12,7 @@ from contextvars import copy_context
 from typing import Final
 
 from agi_handlers.audio_leg.event_queue import LegEventQueue
+from agi_handlers.audio_leg.leg import CallerMissing
 from model.audio.frames import FRAME_MS, SILENCE_FRAME
 from telemetry import fields
 
@@ -38,6 +39,7 @@ class CallerClock:
             self._is_missing = False
             missed_ms = round((now_s - self._last_heard_s) * 1000)
             self._tell("caller_audio_back", missed_ms)
+            self._events.put(CallerMissing(False))
         self._heard_until_s = self._last_heard_s = now_s
 
     def on_frame_time(self, num_frames: int) -> None:
@@ -50,6 +52,7 @@ class CallerClock:
         if missing_s >= _MISSING_S and not self._is_missing:
             self._is_missing = True
             self._tell("caller_audio_missing", round(missing_s * 1000))
+            self._events.put(CallerMissing(True))
         quiet_ms = (time.monotonic() - self._heard_until_s) * 1000
         if quiet_ms < self._gap_after_ms:
             return

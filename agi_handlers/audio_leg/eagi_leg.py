@@ -222,6 +222,9 @@ class EagiLeg:
     def stop(self) -> int:
         return self._speech.stop()
 
+    def lower(self, *, is_lowered: bool) -> None:
+        """Asterisk plays a file as it is."""
+
     def heard_ms(self) -> int:
         return self._speech.heard_ms
 

@@ -34,6 +34,13 @@ class CallerKey:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerMissing:
+    """Not a packet of the caller's audio has come for a second; or some come again."""
+
+    is_missing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CallerTalks:
     """Half duplex only: somebody else hears the caller while the bot speaks."""
 
@@ -59,7 +66,13 @@ class LegClosed:
 
 
 LegEvent: TypeAlias = (
-    CallerAudio | CallerKey | CallerTalks | CallerPaused | PlaybackFinished | LegClosed
+    CallerAudio
+    | CallerKey
+    | CallerMissing
+    | CallerTalks
+    | CallerPaused
+    | PlaybackFinished
+    | LegClosed
 )
 
 
@@ -94,6 +107,11 @@ class AudioLeg(Protocol):
         Counted since the first `play` after the last stop or PlaybackFinished.
         Drops the queue; PlaybackFinished is not reported for it.
         """
+        ...
+
+    def lower(self, *, is_lowered: bool) -> None:
+        """Speak softly from the next frame on, or at full voice; nothing where the
+        leg cannot. Falling silent ends it."""
         ...
 
     def heard_ms(self) -> int:

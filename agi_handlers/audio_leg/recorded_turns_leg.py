@@ -133,6 +133,9 @@ class RecordedTurnsLeg:
     def stop(self) -> int:
         return self._playback.stop()
 
+    def lower(self, *, is_lowered: bool) -> None:
+        """Asterisk plays a file as it is."""
+
     def heard_ms(self) -> int:
         return self._playback.heard_ms
 

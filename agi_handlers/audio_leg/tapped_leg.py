@@ -94,6 +94,9 @@ class TappedLeg:
             tap.stopped(heard_ms)
         return heard_ms
 
+    def lower(self, *, is_lowered: bool) -> None:
+        self._leg.lower(is_lowered=is_lowered)
+
     def heard_ms(self) -> int:
         return self._leg.heard_ms()
 

@@ -27,6 +27,7 @@ from agi_handlers.audio_leg.leg import (
     AudioLeg,
     CallerAudio,
     CallerKey,
+    CallerMissing,
     CallerPaused,
     CallerTalks,
     LegClosed,
@@ -271,6 +272,13 @@ class Call:
                     ear.bot_is_talking = machine.is_bot_talking
                     heard = await self._parts.ears.hear(ear, pcm16)
                     self._hear(self._gate.let_through(heard))
+                    # a first sign of his voice: softly, until it is sure or nothing
+                    yields = machine.may_be_interrupted and self._gate.may_be_caller()
+                    self._mouth.lower(is_lowered=yields)
+                case CallerMissing(is_missing):
+                    what = "missing" if is_missing else "back"
+                    self._parts.notes.happened(self._now_ms(), "caller_audio", what)
+                    machine.on_caller_missing(is_missing=is_missing)
                 case CallerTalks():
                     at_ms, heard_ms = self._now_ms(), self._heard_ms()
                     if actions := machine.on_talk_detected(at_ms, heard_ms):
@@ -605,8 +613,16 @@ class Call:
 
     async def _ask_words(self, said: Utterance) -> None:
         """Whether a short sound over the bot is meant for it: its words decide."""
+        asked_s = self._loop.time()
         words = await self._parts.session.words_of(said)
         is_meant = words is None or not is_listening_sound(words, self._parts.language)
+        took_ms = round((self._loop.time() - asked_s) * 1000)
+        logger.info(
+            "short_sound",
+            extra=fields(
+                is_meant=is_meant, has_words=words is not None, took_ms=took_ms
+            ),
+        )
         self._act(
             self._machine.on_words(self._now_ms(), said, is_meant=is_meant),
             self._doubted_ended_s,

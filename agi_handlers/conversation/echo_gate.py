@@ -50,6 +50,8 @@ class EchoGate:
         self._is_suspecting = False
         self._looked_at_samples = 0
         self._num_unlike = 0
+        self._is_first_sign = True
+        self._is_sign_echo = False
         self._opened_samples = 0
         """Where the caller's own words began in an utterance that began as echo."""
 
@@ -62,6 +64,17 @@ class EchoGate:
             self._opened_samples = now - _LOOKS_UNLIKE * _LOOK_AGAIN - _COMPARED
             own.append(SpeechStarted(self._opened_samples, now))
         return own
+
+    def may_be_caller(self) -> bool:
+        """Whether something begins just now that is not the bot's echo."""
+        if not self._ear.may_be_starting:
+            self._is_first_sign = True
+            return False
+        is_due = self._ear.samples_heard >= self._looked_at_samples + _LOOK_AGAIN
+        if self._is_first_sign or is_due:
+            self._is_first_sign = False
+            self._is_sign_echo = self._is_echo()
+        return not self._is_sign_echo
 
     def is_noise(self, said: Utterance) -> bool:
         """Whether what the bot was held for was nothing that is meant for it."""

@@ -39,6 +39,7 @@ class BotMouth:
         self._is_whole = False
         self._is_end_told = False
         self._is_held = False
+        self._is_lowered = False
         self._flowing = asyncio.Event()  # not held
         self._flowing.set()
         self._giving = asyncio.Lock()
@@ -82,13 +83,19 @@ class BotMouth:
         self._is_whole = True
         await self._give()
 
+    def lower(self, *, is_lowered: bool) -> None:
+        """Softly, while it may be that the caller begins to speak; or at full voice."""
+        if is_lowered != self._is_lowered:
+            self._is_lowered = is_lowered
+            self._leg.lower(is_lowered=is_lowered)
+
     def hold(self) -> None:
         """Silence within a frame; the speech is kept."""
         if self._is_held:
             return
         self._heard_bytes = self._position_bytes()
         self._leg.stop()
-        self._is_held = True
+        self._is_held, self._is_lowered = True, False
         self._flowing.clear()
         self._silent_since_s = asyncio.get_running_loop().time()
 
@@ -108,11 +115,13 @@ class BotMouth:
         if not self._is_held:
             self._heard_bytes = self._position_bytes()
             self._leg.stop()
+            self._is_lowered = False
         self._forget()
 
     def finished(self) -> None:
         """The leg has reported that all was heard."""
         self._heard_bytes = self._end_bytes
+        self.lower(is_lowered=False)
         self._forget()
 
     def recently_heard(self, num_samples: int) -> bytes:

@@ -47,6 +47,7 @@ class Moves:
         self._is_caller_speaking = False
         self._unanswered: Utterance | None = None
         self._pending: Utterance | None = None  # said while it could not be stopped
+        self._is_caller_missing = False
         self._num_talks_on = 0
         self._is_ignoring = False
         """The sound the caller is making was found to be no words."""
@@ -305,6 +306,9 @@ class Moves:
     def _no_input(self, at_ms: int) -> list[Action]:
         if self._quiet_caller.ask_again():
             return self._say("still_there", at_ms)
+        if self._is_caller_missing:
+            # he may be talking all the time: people hear him, or they find out
+            return self._transfer("", "caller_not_heard", at_ms)
         then = CallOutcome("no_input", "no_input", self._findings.disposition)
         return self._say("goodbye_no_input", at_ms, then=then)
 

@@ -38,13 +38,15 @@ class TurnTakingOptions:
     """Silence after the last key that ends a number; `#` ends it at once."""
     merge_below_ms: int = 500
     """Less of a reply than this was not heard as a reply."""
-    meant_after_ms: int = 600
-    """Speech over the bot that goes on for so long is meant for it; shorter sounds may
-    be a cough, and then the bot goes on with what it was saying."""
+    meant_after_ms: int = 950
+    """Speech over the bot that goes on for so long, from when that was noticed to when
+    its end is suspected, is meant for it; shorter sounds may be a cough or "mhm", and
+    then the bot goes on with what it was saying. It is silent meanwhile, so that the
+    caller hears no difference."""
     short_ms: int = 700
     """Whoever said no more than this over the bot may have said "mhm": it is found out
     what, while the bot is silent. "Stop" and "no" are as short, and mean it."""
-    words_timeout_ms: int = 700
+    words_timeout_ms: int = 1_000
     """For the words of it; then it counts as meant, as where no model can tell."""
     stall_filler_ms: int = 1_500
     """Silence in the middle of a reply that the caller is told to wait in."""

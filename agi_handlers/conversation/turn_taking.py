@@ -56,6 +56,14 @@ class TurnTaking(Moves):
         return speech is not None and speech.has_audio and not speech.is_held
 
     @property
+    def may_be_interrupted(self) -> bool:
+        """The caller hears the bot, and his voice would silence it."""
+        speech = self._speech
+        return (
+            self.is_bot_talking and speech is not None and speech.yields(self._options)
+        )
+
+    @property
     def is_finished(self) -> bool:
         return self._is_finished
 
@@ -186,6 +194,10 @@ class TurnTaking(Moves):
     def on_caller_paused(self, at_ms: int) -> list[Action]:
         """Half duplex: a recording ended; with nothing to answer, listen again."""
         return [Listen()] if self._speech is None and not self._is_finished else []
+
+    def on_caller_missing(self, *, is_missing: bool) -> None:
+        """Nothing of his audio comes, as one-way lines have it; or it comes again."""
+        self._is_caller_missing = is_missing
 
     def on_key(self, at_ms: int, key: str, heard_ms: int) -> list[Action]:
         """The caller pressed a key."""

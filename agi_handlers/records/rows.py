@@ -22,7 +22,8 @@ TurnFate: TypeAlias = Literal[
 EventKind: TypeAlias = Literal[
     "answered_by",  # who, name; why we think so, detail
     "barge_in",
-    "went_on",  # with what was held for a cough or a noise
+    "went_on",  # with what was held for a cough, a noise, a mere "mhm"
+    "caller_audio",  # name: missing, or back; as packets, not as words
     "action",  # the model asked for something
     "confirmed",  # what became of something asked for: name `Result`, detail what
     "key",

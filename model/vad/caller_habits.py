@@ -126,8 +126,11 @@ class PauseHabit:
 
         chance * exp(-(w - suspect_ms) / mean_beyond_ms)
 
-    and the wait is the w at which that has sunk to the risk we accept. Both figures
-    begin with what is known of callers in general and follow what this one does.
+    Waiting a moment longer is worth the share of pauses that end within it, which is
+    that chance by mean_beyond_ms; the wait is the w at which this has sunk to what it
+    is for callers in general when their chance is the risk we accept. So nobody with
+    long pauses makes everything wait for the rare longest. Both figures begin with
+    what is known of callers in general and follow what this one does.
     """
 
     __slots__ = ("_beyond_ms", "_num_ends", "_num_pauses", "_options")
@@ -167,10 +170,10 @@ class PauseHabit:
         o = self._options
         pauses = self._num_pauses + o.prior_pauses
         chance = pauses / (pauses + self._num_ends + o.prior_ends)
-        known_ms = o.prior_pause_lengths * (o.mean_pause_ms - o.suspect_ms)
-        mean_beyond_ms = (self._beyond_ms + known_ms) / (
+        usual_ms = o.mean_pause_ms - o.suspect_ms
+        mean_beyond_ms = (self._beyond_ms + o.prior_pause_lengths * usual_ms) / (
             self._num_pauses + o.prior_pause_lengths
         )
-        ratio = max(1.0, chance / o.accepted_risk)
+        ratio = max(1.0, chance * usual_ms / (o.accepted_risk * mean_beyond_ms))
         wait_ms = o.suspect_ms + mean_beyond_ms * math.log(ratio)
         return min(max(wait_ms, o.min_hangover_ms), o.max_hangover_ms)

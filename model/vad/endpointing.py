@@ -92,6 +92,17 @@ class Endpointing:
         return self._state is not _State.QUIET
 
     @property
+    def may_be_starting(self) -> bool:
+        """No utterance yet, but a first sign of one that is not too old."""
+        if self.is_speech:
+            return False
+        within = self._windows(self._options.barge_in_within_ms)
+        return any(
+            evidence.is_speech and self._level.may_be_caller(evidence.level_db)
+            for evidence in list(self._recent)[-within:]
+        )
+
+    @property
     def softer_db(self) -> float:
         """How far the utterance at hand is below the caller's usual level."""
         return self._level.softer_db(self._loudest_db)

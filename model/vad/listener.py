@@ -57,6 +57,11 @@ class CallerEar:
         """Between start and end of an utterance, pauses included."""
         return self._endpointing.is_speech
 
+    @property
+    def may_be_starting(self) -> bool:
+        """No utterance yet, but a first sign of one that is not too old."""
+        return self._endpointing.may_be_starting
+
     def completes_window(self, pcm16: bytes) -> bool:
         """Whether the detector would have to judge, were this fed."""
         num_bytes = len(self._kept) + len(pcm16)

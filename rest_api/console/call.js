@@ -10,6 +10,8 @@ const RESULTS = { ok: "done", later: "kept, told as soon as VICIdial takes it", 
 const EVENTS = {
   answered_by: (event) => `answered by: ${event.name.replaceAll("_", " ")}${event.detail ? ` (${event.detail.replaceAll("_", " ")})` : ""}`,
   barge_in: () => "the caller interrupted",
+  caller_audio: (event) =>
+    event.name === "missing" ? "nothing comes of the caller's audio" : "the caller's audio is back",
   went_on: () => "the bot stopped for a noise and went on",
   wish: (event) => `the caller's words were taken for a wish: ${event.name.replaceAll("_", " ")}`,
   action: (event) => `the bot asked for: ${event.name}${event.detail ? ` (${event.detail})` : ""}`,

@@ -33,6 +33,7 @@ PEOPLE_HZ = 440
 IN_GROUP_HZ = 620
 OUTSIDE_HZ = 850
 LONG_S = 4.0  # who speaks for longer than this has said that he wants no more calls
+SHORT_S = 1.15  # who speaks no longer than this, pre-roll and all, has hummed
 PERSONAS = {
     "default": """
         instructions = "say=<Goodbye. [[note roof]] [[hangup]]>"
@@ -70,6 +71,22 @@ PERSONAS = {
         actions = ["callback"]
         [vicidial]
         campaigns = ["LATER"]
+    """,
+    "patter": """
+        [phrases]
+        greeting = "We have a very large number of offers for you today, and I will \
+            read all of them to you, one after the other, until you ask me to stop, \
+            which some people do and other people do not, for the offers are good."
+        [vicidial]
+        campaigns = ["PATTER"]
+    """,
+    "unheard": """
+        [rules]
+        no_input_s = 1.5
+        [transfer]
+        default = "SALESLINE"
+        [vicidial]
+        campaigns = ["UNHEARD"]
     """,
     "inbound": """
         instructions = "say=<Goodbye. [[disposition WN]] [[hangup]]>"
@@ -120,9 +137,17 @@ class Centre:
         db.give_call(call_id, lead_id, group)
         return Caller(lead_id, call_id, number, group)
 
-    def dial(self, caller: Caller, to: str, name: str = "") -> SipCall:
-        name = name or caller.call_id
-        return SipCall(self.asterisk.sip_port, to, number=caller.number, name=name)
+    def dial(
+        self, caller: Caller, to: str, name: str = "", *, is_mute: bool = False
+    ) -> SipCall:
+        """is_mute: not a packet of his voice arrives."""
+        return SipCall(
+            self.asterisk.sip_port,
+            to,
+            number=caller.number,
+            name=name or caller.call_id,
+            is_mute=is_mute,
+        )
 
     def lead(self, caller: Caller) -> dict[str, str]:
         return self.vicidial.db.leads[str(caller.lead_id)]
@@ -150,6 +175,28 @@ class Centre:
             vicidial_call_id,
         )
         return [phrase for (phrase,) in rows]
+
+    def said_to(self, caller: Caller) -> str:
+        """What he heard of the first thing that the bot said."""
+        [(text,)] = self._recorded(
+            "SELECT heard_text FROM turns JOIN calls USING (call_id)"
+            " WHERE turn = 1 AND vicidial_call_id = ?",
+            caller.call_id,
+        )
+        return str(text)
+
+    async def made_of(self, caller: Caller, num_times: int) -> list[str]:
+        """What was made of it, so many times, that he spoke over the bot."""
+        query = (
+            "SELECT kind FROM events JOIN calls USING (call_id) WHERE kind IN"
+            " ('went_on', 'barge_in') AND vicidial_call_id = ? ORDER BY events.number"
+        )
+
+        def made() -> list[str]:
+            return [kind for (kind,) in self._recorded(query, caller.call_id)]
+
+        await self.becomes(lambda: len(made()) >= num_times, "noticed over the bot")
+        return made()
 
     async def uniqueid(self, caller: Caller) -> str:
         """Asterisk's, while the call is up."""
@@ -202,6 +249,12 @@ class Centre:
         loop.call_later(0.2, lambda: loop.run_in_executor(None, act))
 
 
+def _words_of(seconds: float) -> str:
+    if seconds > LONG_S:
+        return "please stop calling me"
+    return "hello there" if seconds > SHORT_S else "Mm-hmm."
+
+
 @asynccontextmanager
 async def open_centre(
     asterisk: Asterisk, folder: Path, agi_port: int
@@ -211,9 +264,8 @@ async def open_centre(
     for name, text in PERSONAS.items():
         lines = "\n".join(line.strip() for line in text.splitlines())
         (personas / f"{name}.toml").write_text(lines)
-    heard = {True: "please stop calling me", False: "hello there"}
     async with (
-        ObedientModel(lambda seconds: heard[seconds > LONG_S]) as model,
+        ObedientModel(_words_of) as model,
         FakeVicidial() as vicidial,
     ):
         vicidial.db.add_line("7001")
@@ -284,6 +336,39 @@ async def opt_out_by_words(centre: Centre) -> None:
         await call.ended(timeout_s=60)
     assert (caller.number, "SYSTEM_INTERNAL") in centre.vicidial.db.dnc
     await centre.status_becomes(caller, "DNC")
+
+
+async def a_hum_does_not_end_the_bots_words_and_a_sentence_does(
+    centre: Centre,
+) -> None:
+    caller = centre.caller("PATTER")
+    async with centre.dial(caller, "8901") as call:
+        await call.happened("heard-start", timeout_s=30)
+        await asyncio.sleep(1.0)
+        call.do(recording(centre.asterisk.recording("your")))
+        made = await centre.made_of(caller, 1)
+        assert made == ["went_on"], centre.bot.events("short_sound")
+        await asyncio.sleep(1.0)  # on its way to his ear
+        begun_s = call.at_s
+        call.do(recording(centre.asterisk.recording("one-moment-please")))
+        assert await centre.made_of(caller, 2) == ["went_on", "barge_in"]
+        said = await call.happened("said-end", after_s=begun_s)
+        await call.happened("heard-start", after_s=said.at_s, timeout_s=10)
+        await call.hang_up()
+    heard = centre.said_to(caller)
+    assert heard.startswith("We have a very large number of offers"), heard
+
+
+async def a_caller_of_whom_no_packet_comes_reaches_people(centre: Centre) -> None:
+    caller = centre.caller("UNHEARD")
+    async with centre.dial(caller, "8901", is_mute=True) as call:
+        await call.heard_tone(IN_GROUP_HZ, timeout_s=60)
+        await centre.status_becomes(caller, "XFER")
+    said = centre.phrases_said(caller.call_id)
+    assert said == ["greeting", "still_there", "still_there", "transferring"]
+    assert "caller_audio_missing" in {
+        entry["event"] for entry in centre.bot.events(caller.call_id)
+    }
 
 
 async def callback_is_read_back_and_scheduled(centre: Centre) -> None:
@@ -397,6 +482,8 @@ SITUATIONS: tuple[Callable[[Centre], Awaitable[None]], ...] = (
     outbound_call_goes_to_a_person_with_its_caller_id,
     opt_out_by_key_of_a_call_whose_name_is_a_customer,
     opt_out_by_words,
+    a_hum_does_not_end_the_bots_words_and_a_sentence_does,
+    a_caller_of_whom_no_packet_comes_reaches_people,
     callback_is_read_back_and_scheduled,
     inbound_call_gets_the_persona_of_its_in_group,
     agent_gives_the_call_to_the_bots_in_group,

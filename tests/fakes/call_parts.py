@@ -105,6 +105,8 @@ class ScriptedLeg:
     _tick: int = 0
     _pressed: set[Presses] = field(default_factory=set)
     num_stops: int = 0
+    lowered: list[tuple[float, bool]] = field(default_factory=list)
+    """When the bot was told to speak softly, or at full voice again."""
     max_queued_ms: float = float("inf")
     """More than this makes `play` wait, as it does on every leg."""
     chunk_samples: int = 160
@@ -196,6 +198,9 @@ class ScriptedLeg:
         heard_ms, self._heard_ms = self._heard_ms, 0.0
         self._queued_ms, self._is_last, self._is_sounding = 0.0, False, False
         return round(heard_ms)
+
+    def lower(self, *, is_lowered: bool) -> None:
+        self.lowered.append((self._tick * FRAME_S, is_lowered))
 
     def heard_ms(self) -> int:
         return round(self._heard_ms)

@@ -24,10 +24,12 @@ from agi_handlers.audio_leg.frame_wheel import FrameWheel
 from agi_handlers.audio_leg.leg import (
     CallerAudio,
     CallerKey,
+    CallerMissing,
     LegClosed,
     LegEvent,
     PlaybackFinished,
 )
+from agi_handlers.audio_leg.loudness import Loudness
 from agi_handlers.audio_leg.media_port import MediaPort
 from agi_handlers.conversation.mouth import BotMouth
 from agi_handlers.errors import AudioLegUnavailable, ChannelGone
@@ -165,6 +167,31 @@ async def test_stop_falls_silent_and_tells_what_was_heard(
         assert first == PlaybackFinished(40), "the stopped speech is not reported"
 
 
+async def test_the_bot_speaks_softly_within_a_frame_and_stops_as_fast(
+    media_port: MediaPort, wheel: FrameWheel
+) -> None:
+    soft = Loudness()
+    soft.lower(is_lowered=True)
+    fading, softly = soft.apply(TONE), soft.apply(TONE)
+    async with open_call(media_port, wheel) as call:
+        await call.leg.play(TONE * 500)
+        await call.media.wait_for(lambda: TONE * 3 in call.media.received_pcm16)
+        call.leg.lower(is_lowered=True)
+        await call.media.wait_for(lambda: softly * 3 in call.media.received_pcm16)
+        assert call.media.received_pcm16.count(TONE + fading + softly) == 1
+        call.leg.lower(is_lowered=False)
+        await call.media.wait_for(lambda: call.media.received_pcm16.endswith(TONE * 3))
+        call.leg.lower(is_lowered=True)
+        call.leg.stop()
+        await call.media.wait_for(
+            lambda: call.media.received_pcm16.endswith(bytes(320 * 3))
+        )
+        await call.leg.play(TONE * 3)
+        await call.media.wait_for(
+            lambda: call.media.received_pcm16.endswith(TONE * 3 + bytes(320))
+        )
+
+
 async def test_speech_that_was_held_goes_on_without_a_gap_or_a_repeat(
     media_port: MediaPort, wheel: FrameWheel
 ) -> None:
@@ -228,19 +255,26 @@ async def test_a_caller_of_whom_nothing_comes_is_noticed(
 ) -> None:
     options = replace(OPTIONS, gap_after_ms=100)
     async with open_call(media_port, wheel, options=options) as call:
-        heard = asyncio.create_task(_quiet_until(call.leg.events(), 1.3))
-        await asyncio.wait_for(heard, 10)
+        async with asyncio.timeout(10):
+            told_of = await _missing_within(call.leg.events(), 1.3)
+    assert told_of == [CallerMissing(True)]
     told = [record.msg for record in caplog.records]
     assert told.count("caller_audio_missing") == 1
 
 
-async def _quiet_until(events: AsyncIterator[LegEvent], seconds: float) -> None:
-    num_bytes = 0
+async def _missing_within(
+    events: AsyncIterator[LegEvent], seconds: float
+) -> list[LegEvent]:
+    """What else was told within so much audio."""
+    told, num_bytes = [], 0
     async for event in events:
         if isinstance(event, CallerAudio):
             num_bytes += len(event.pcm16)
+        else:
+            told.append(event)
         if num_bytes >= seconds * 16_000:
-            return
+            break
+    return told
 
 
 async def test_keys_are_sent_between_two_runs_of_the_application(

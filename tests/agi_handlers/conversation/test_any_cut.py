@@ -52,6 +52,11 @@ SCRIPTS = {
         [Answer(speech_s=5.0)],
         words=["Mm-hmm."],
     ),
+    "a long mhm is no interruption": Script(
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.64), HangsUp(14.0)],
+        [Answer(speech_s=5.0)],
+        words=["Uh-huh, uh-huh."],
+    ),
     "a sound without words is no interruption": Script(
         [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(14.0)],
         [Answer(speech_s=5.0)],
@@ -165,6 +170,7 @@ def test_sample_by_sample_decides_the_same(name: str) -> None:
         ("a cough is no interruption", 0.6),
         # until it is over, seen to be over, and written down
         ("mhm is no interruption", 0.8),
+        ("a long mhm is no interruption", 1.05),
         ("a sound without words is no interruption", 0.8),
     ],
 )
@@ -187,7 +193,7 @@ def test_after_a_mere_sound_all_of_the_answer_is_heard(
         # the words are there before the end is sure: no later than any answer
         ("a short stop is one", 6400, 7.25),
         ("what no model can tell is meant", 6400, 7.25),
-        ("words that never come are meant", 6400, 7.6),
+        ("words that never come are meant", 6400, 7.9),
         ("he goes on before his words are known", 8400, 9.25),
     ],
 )

@@ -118,6 +118,27 @@ def test_interrupted_bot_falls_silent_and_remembers_what_was_heard() -> None:
     assert [t for t, _ in done.session.heard] == [2, 3]
 
 
+def test_bot_speaks_softly_from_the_first_sign_of_a_voice_until_it_is_nothing() -> None:
+    done = talk(
+        [Speaks(2.0, 3.0), Speaks(5.0, 5.06), Speaks(7.0, 8.5), HangsUp(12.0)],
+        [Answer(speech_s=8.0), Answer()],
+    )
+    (soft_s, is_soft), (loud_s, is_loud), (again_s, is_again) = done.leg.lowered
+    assert (is_soft, is_loud, is_again) == (True, False, True)
+    assert 5.0 < soft_s < 5.1, "a click, or the beginning of a word"
+    assert 5.2 < loud_s < 5.4, "a click"
+    assert 7.0 < again_s < 7.1
+    assert done.leg.played[1][1] - again_s >= 0.06, "softly before it fell silent"
+    assert done.call.num_barge_ins == 1
+    assert done.leg.num_stops == 1
+
+
+def test_what_may_not_be_interrupted_is_not_said_softly() -> None:
+    options = TurnTakingOptions(is_greeting_protected=True)
+    done = talk([Speaks(0.3, 0.8), HangsUp(1.0)], options=options)
+    assert done.leg.lowered == []
+
+
 def test_speech_lost_in_mid_call_is_told_and_the_caller_goes_to_people() -> None:
     done = talk([Speaks(2.0, 3.0)], [Answer(error=SpeechUnavailable("gone"))])
     assert done.outcome == CallOutcome("failed", "unavailable")

@@ -19,8 +19,13 @@ from tests.model.vad.test_echo import come_back, voice
 DELAY_MS = 180
 
 
-def overheard(bot: Wave, received: Wave, lasting_s: float) -> list[SpeechEvent]:
-    """What passes the gate while the bot speaks and that comes in."""
+def overheard(
+    bot: Wave, received: Wave, lasting_s: float, signs: list[float] | None = None
+) -> list[SpeechEvent]:
+    """What passes the gate while the bot speaks and that comes in.
+
+    signs: when it looked as if the caller began.
+    """
     passed: list[SpeechEvent] = []
 
     async def run() -> None:
@@ -38,6 +43,8 @@ def overheard(bot: Wave, received: Wave, lasting_s: float) -> list[SpeechEvent]:
                 frame = received[at : at + 160]
                 at += 160
                 passed.extend(gate.let_through(ear.feed(pcm16_from_wave(frame))))
+                if signs is not None and gate.may_be_caller():
+                    signs.append(at / 8000)
             if at >= lasting_s * 8000:
                 return
 
@@ -53,7 +60,9 @@ def test_the_bots_own_echo_is_no_speech() -> None:
     bot = np.concatenate((voice(1, 4.0), silence(2.0)))
     echo = come_back(bot, DELAY_MS, -6.0)
     assert loudness_ear().feed(pcm16_from_wave(echo)), "the ear alone would hear it"
-    assert overheard(voice(1, 4.0), echo, 6.0) == []
+    signs: list[float] = []
+    assert overheard(voice(1, 4.0), echo, 6.0, signs) == []
+    assert signs == []
 
 
 def test_a_caller_over_the_echo_is_heard_soon() -> None:

@@ -110,7 +110,7 @@ def test_speech_over_the_bot_that_goes_on_is_meant_for_it() -> None:
     machine = replying()
     machine.on_speech_started(6700, 2000)
     assert machine.deadline_ms() == 6700 + TurnTakingOptions().meant_after_ms
-    assert machine.on_tick(7300) == [StopPlayback(), Settle(2, 2000)]
+    assert machine.on_tick(7650) == [StopPlayback(), Settle(2, 2000)]
     assert machine.on_speech_suspected(9000, said(6600, 8800))[0] == Think(
         3, said(6600, 8800)
     )
@@ -447,6 +447,34 @@ def test_silent_caller_is_asked_twice_then_told_goodbye() -> None:
     actions = machine.on_playback_finished(now_ms + 2000)
     assert actions == [Settle(turn, None), Finish(CallOutcome("no_input", "no_input"))]
     assert machine.deadline_ms() is None
+
+
+def test_who_cannot_be_heard_at_all_is_asked_twice_then_goes_to_people() -> None:
+    machine = listening()
+    machine.on_caller_missing(is_missing=True)
+    for turn in (2, 3):
+        at_ms = machine.deadline_ms()
+        assert at_ms is not None
+        assert machine.on_tick(at_ms) == [Say(turn, "still_there")]
+        machine.on_reply_audio(at_ms + 100, turn)
+        machine.on_reply_done(at_ms + 120, turn)
+        machine.on_playback_finished(at_ms + 1000)
+    at_ms = machine.deadline_ms()
+    assert at_ms is not None
+    assert machine.on_tick(at_ms) == [ConfirmTransfer(""), Say(4, "transferring")]
+    machine.on_reply_audio(at_ms + 100, 4)
+    machine.on_reply_done(at_ms + 120, 4)
+    [_, finish] = machine.on_playback_finished(at_ms + 1000)
+    assert finish == Finish(CallOutcome("transfer", "caller_not_heard"))
+
+
+def test_who_was_missing_only_for_a_while_is_a_silent_caller() -> None:
+    machine = listening(TurnTakingOptions(max_reprompts=0))
+    machine.on_caller_missing(is_missing=True)
+    machine.on_caller_missing(is_missing=False)
+    at_ms = machine.deadline_ms()
+    assert at_ms is not None
+    assert machine.on_tick(at_ms) == [Say(2, "goodbye_no_input")]
 
 
 def test_speech_resets_the_number_of_reprompts() -> None:

@@ -44,6 +44,18 @@ def test_speech_starts_where_its_first_window_began_less_the_detectors_lag() -> 
     assert started == SpeechStarted(3 * WINDOW_SAMPLES, 6 * WINDOW_SAMPLES)
 
 
+def test_a_first_sign_of_speech_is_known_before_it_counts_and_is_forgotten() -> None:
+    ear = endpointing()
+    assert not ear.may_be_starting
+    signs = []
+    for window in "__~_________~~_":
+        hear(ear, window)
+        signs.append(ear.may_be_starting)
+    seen = "".join("!" if sign else "." for sign in signs)
+    # 224 ms are seven windows; once it is speech it is no sign any more
+    assert seen == "..!!!!!!!...!.."
+
+
 def test_a_click_starts_nothing() -> None:
     assert hear(endpointing(), "___~____~____~___") == []
 
