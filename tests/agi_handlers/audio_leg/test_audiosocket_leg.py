@@ -266,7 +266,8 @@ async def _missing_within(
     events: AsyncIterator[LegEvent], seconds: float
 ) -> list[LegEvent]:
     """What else was told within so much audio."""
-    told, num_bytes = [], 0
+    told: list[LegEvent] = []
+    num_bytes = 0
     async for event in events:
         if isinstance(event, CallerAudio):
             num_bytes += len(event.pcm16)

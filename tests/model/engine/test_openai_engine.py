@@ -462,7 +462,7 @@ async def test_an_error_answer_without_an_end_is_read_up_to_a_length() -> None:
 
     async with model_server(play) as url, engine_at(url) as engine:
         async with asyncio.timeout(5):
-            with pytest.raises(GenerationFailed, match="answered 500: a+$"):
+            with pytest.raises(GenerationFailed, match=r"answered 500: a+$"):
                 await reply_of(engine)
 
 
