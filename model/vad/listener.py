@@ -129,6 +129,8 @@ class CallerEar:
         return bytes(self._kept[begin * SAMPLE_BYTES : end * SAMPLE_BYTES])
 
     def _drop_what_is_not_needed(self) -> None:
+        if len(self._kept) < _DROP_STEP_SAMPLES * SAMPLE_BYTES:
+            return
         num_samples = self._endpointing.needed_from_samples - self._kept_from_samples
         if num_samples >= _DROP_STEP_SAMPLES:
             del self._kept[: num_samples * SAMPLE_BYTES]

@@ -67,6 +67,7 @@ class SileroDetector:
 
     def __init__(self, session: Any) -> None:
         self._session = session
+        self._outputs = [output.name for output in session.get_outputs()]
         self._rate = np.array(_NETWORK_RATE_HZ, dtype=np.int64)
 
     @classmethod
@@ -111,7 +112,9 @@ class SileroDetector:
         for row, (stream, window) in enumerate(zip(streams, windows, strict=True)):
             caller = _own(stream)
             level_db = level_dbfs(window)
-            whole = caller.next_input(window) * caller.level.gain_for(level_db)
+            whole = caller.next_input(window)
+            if (gain := caller.level.gain_for(level_db)) != 1.0:
+                whole *= np.float32(gain)
             if caller.gate.is_open(level_db):
                 awake.append((row, caller, whole))
             else:
@@ -132,14 +135,23 @@ class SileroDetector:
         """(1, 576) each -> probabilities; each caller's state moves on a window."""
         if not callers:
             return []
+        if len(callers) == 1:  # most runs, where few calls are held: nothing to join
+            [caller] = callers
+            answers, caller.state = self._ask(inputs[0], caller.state)
+            return [float(answers[0, 0])]
         states = np.concatenate([caller.state for caller in callers], axis=1)
-        answers, states = self._session.run(  # (2, B, 128) in and out
-            None, {"input": np.concatenate(inputs), "sr": self._rate, "state": states}
-        )
+        answers, states = self._ask(np.concatenate(inputs), states)
         for row, caller in enumerate(callers):
             # A copy: a view would keep the whole batch alive for one call's sake.
             caller.state = states[:, row : row + 1].copy()
         return [float(answer) for answer in answers[:, 0]]  # (B, 1) -> B
+
+    def _ask(self, windows: Wave, states: Wave) -> tuple[Wave, Wave]:
+        """(B, 576), (2, B, 128) -> probabilities (B, 1) and states (2, B, 128)."""
+        answers, states = self._session.run(
+            self._outputs, {"input": windows, "sr": self._rate, "state": states}
+        )
+        return answers, states
 
 
 def _own(stream: DetectorStream) -> SileroStream:
