@@ -7,9 +7,11 @@ usage() {
   cat <<'TEXT'
 usage: ./run_tests.sh [--fast] [PYTEST-OPTION...]
 
-Runs ruff, ruff format, mypy --strict and pytest; fails if one of them fails.
+Runs ruff, ruff format, mypy --strict, bandit, detect-secrets and pytest; fails if one
+of them fails.
 
-  --fast            leave out what is marked slow or asterisk (under three minutes)
+  --fast            leave out what is marked slow or asterisk, in two processes (under
+                    three minutes on two cores), and the scans for faults and secrets
   PYTEST-OPTION...  handed to pytest, e.g. tests/model -k resample -x
 
 The full run places real calls through Asterisk 16 and 22 and asks a real llama.cpp
@@ -95,6 +97,20 @@ finish_real_calls() {
   return "$status"
 }
 
+# What runs where calls are; the rest is for this repository's own hands.
+readonly shipped=(agi_handlers model rest_api tools ./*.py)
+
+# The passwords of tests open nothing.
+find_no_secrets() {
+  if ! git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+    echo "not scanned: which files are the project's, only git knows" >&2
+    return
+  fi
+  git ls-files -z --cached --others --exclude-standard -- \
+    ':!tests' ':!benchmarks/results' ':!*.wav' ':!*.png' ':!*.safetensors' ':!*.onnx' |
+    xargs -0 .venv/bin/detect-secrets-hook
+}
+
 # A browser during calls, or a model that computes in them, wants the machine to itself.
 readonly alone=(tests/end_to_end/test_console.py tests/end_to_end/test_model_in_call.py)
 
@@ -106,7 +122,8 @@ case ${1:-} in
     exit 0
     ;;
   --fast)
-    selection=(-m "not slow and not asterisk")
+    # by file: what a module's tests share is made once
+    selection=(-m "not slow and not asterisk" --numprocesses 2 --dist loadfile)
     is_whole=false
     shift
     ;;
@@ -121,6 +138,8 @@ check "ruff" .venv/bin/ruff check .
 check "ruff format" .venv/bin/ruff format --check .
 check "mypy" .venv/bin/mypy --strict .
 if $is_whole && [ $# -eq 0 ]; then
+  check "bandit" .venv/bin/bandit -q -ll -c pyproject.toml -r "${shipped[@]}"
+  check "secrets" find_no_secrets
   # Real calls mostly wait, everything else mostly computes: side by side they take
   # two thirds of the time.
   mkdir -p build

@@ -205,6 +205,7 @@ async def _serve(
         for task in keeping:
             task.cancel()
         await asyncio.wait(keeping)
+        app.state.decoding.close()
         logger.info("stopped")
 
 

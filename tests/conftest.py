@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import os
 import sys
 import threading
 import time
@@ -20,6 +21,10 @@ import hypothesis
 import pytest
 
 from tests.free_port import free_port as find_free_port
+
+# Nothing here speaks TLS to anybody, and every client of httpx, here and in the
+# processes that are started, would read the certificates of the whole web.
+os.environ.setdefault("SSL_CERT_DIR", os.devnull)
 
 # How long an example takes says more about the machine than about us.
 hypothesis.settings.register_profile("any_machine", deadline=None)
@@ -47,9 +52,10 @@ def _nothing_is_left_behind() -> Iterator[None]:
     left = _left_since(before)
     deadline = time.monotonic() + _GRACE_S
     while left and time.monotonic() < deadline:
-        gc.collect()  # an unreachable socket is closed with its ResourceWarning
-        time.sleep(0.02)
-        left = _left_since(before)
+        time.sleep(0.005)
+        if left := _left_since(before):
+            gc.collect()  # an unreachable socket is closed with its ResourceWarning
+            left = _left_since(before)
     assert not left, f"left behind: {'; '.join(sorted(left))}"
 
 

@@ -71,7 +71,7 @@ class ChatFormat:
         from transformers import PreTrainedTokenizerFast
 
         try:
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(  # nosec B615 # a folder
                 str(folder), local_files_only=True
             )
         except (OSError, ValueError, TypeError, KeyError) as exc:
