@@ -12,9 +12,10 @@ sent to first voiced sample heard; first voiced sample of an interruption to the
 voiced sample heard; answer to the first voiced sample of the greeting. False barge-ins
 are the interruptions that the service counted beyond those that were made.
 
---lines: the calls are spread over them, and every configuration hears the same. A line
-is what is behind the caller (hiss, babble, hum, street, voice), how far below his voice
-in dB, and the share of lost packets; all of it goes through mu-law.
+--lines: the calls are spread over them, and every configuration hears the same; each
+line is a row of its own. A line is what is behind the caller (hiss, babble, hum,
+street, voice), how far below his voice in dB, and the share of lost packets; all of it
+goes through mu-law.
 
 The floor is the silence the endpointing must hear before it may believe it (0.3 to
 0.83 s, depending on the caller's pauses) plus the first sentence's synthesis.  Last
@@ -258,9 +259,13 @@ class Scene:
     seed: int
 
 
-async def measure(agi_ports: dict[str, int], scene: Scene) -> dict[str, Measures]:
+async def measure(
+    agi_ports: dict[str, int], scene: Scene
+) -> dict[tuple[str, str], Measures]:
     """Short calls of six turns, the configurations in turn; `calls` at once."""
-    measures = {name: Measures() for name in agi_ports}
+    measures = {
+        (name, kind.name): Measures() for name in agi_ports for kind in scene.lines
+    }
     chance = random.Random(scene.seed)
     wheel = Wheel()
     turning = asyncio.ensure_future(wheel.run())
@@ -270,7 +275,10 @@ async def measure(agi_ports: dict[str, int], scene: Scene) -> dict[str, Measures
     speech, calls = scene.speech, scene.calls
     try:
         for number in range(max(1, -(-scene.turns // (6 * calls)))):
-            kind = scene.lines[number % len(scene.lines)]
+            kinds = [
+                scene.lines[(number * calls + call) % len(scene.lines)]
+                for call in range(calls)
+            ]
             said = [chance.sample(speech, min(6, len(speech))) for _ in range(calls)]
             for name, port in agi_ports.items():
                 plans = [
@@ -279,13 +287,13 @@ async def measure(agi_ports: dict[str, int], scene: Scene) -> dict[str, Measures
                         port=port,
                         items=conversation(said[call]),
                         about=replace(
-                            Channel(), uniqueid=f"{1_700_000_000 + number}.{call}"
+                            Channel(), uniqueid=_uniqueid(number, call, kind.name)
                         ),
                         line=kind.line(speech, scene.seed + number * calls + call),
                         max_s=150.0,
                         linger_s=1.0,
                     )
-                    for call in range(calls)
+                    for call, kind in enumerate(kinds)
                 ]
                 begun_s = loop.time()
                 reports = await asyncio.gather(
@@ -294,16 +302,26 @@ async def measure(agi_ports: dict[str, int], scene: Scene) -> dict[str, Measures
                         for plan in plans
                     )
                 )
-                measures[name].called_s += calls * (loop.time() - begun_s)
-                for report in reports:
-                    measures[name].add(report)
-                done = len(measures[name].response)
-                print(f"{name}, {kind.name}: {done} turns measured", file=sys.stderr)
+                for kind, report in zip(kinds, reports, strict=True):
+                    measures[name, kind.name].called_s += loop.time() - begun_s
+                    measures[name, kind.name].add(report)
+                print(f"{name}: round {number + 1}", file=sys.stderr)
     finally:
         turning.cancel()
         with suppress(asyncio.CancelledError):
             await turning
     return measures
+
+
+def _uniqueid(number: int, call: int, line: str) -> str:
+    """Names the line, so that the service's log can be told by it."""
+    return f"{1_700_000_000 + number}.{call}.{line}"
+
+
+def _count_barge_ins(log: Path, line: str) -> int:
+    """Interruptions that the service counted in calls over this line."""
+    rows = log.read_text(errors="replace").splitlines()
+    return sum('"event": "barge_in"' in row and f'.{line}"' in row for row in rows)
 
 
 def main() -> int:
@@ -336,9 +354,9 @@ def main() -> int:
         }
         scene = Scene(speech, lines, options.turns, options.calls, options.seed)
         measures = uvloop.run(measure(ports, scene))
-        for number, name in enumerate(wanted):
-            log = (folder / str(number) / "service.txt").read_text(errors="replace")
-            measures[name].num_barge_ins = log.count('"event": "barge_in"')
+        for (name, line), measured in measures.items():
+            log = folder / str(wanted.index(name)) / "service.txt"
+            measured.num_barge_ins = _count_barge_ins(log, line)
     print_table(measures)
     print(
         json.dumps(
@@ -349,19 +367,22 @@ def main() -> int:
                 "calls": options.calls,
                 "lines": options.lines,
                 "seed": options.seed,
-                "configurations": {n: m.as_row() for n, m in measures.items()},
+                "configurations": {
+                    f"{name}, {line}": m.as_row()
+                    for (name, line), m in measures.items()
+                },
             }
         )
     )
     return 1 if any(m.errors for m in measures.values()) else 0
 
 
-def print_table(measures: dict[str, Measures]) -> None:
+def print_table(measures: dict[tuple[str, str], Measures]) -> None:
     print(
-        f"{'':22}{'response ms':>22}{'barge-in stop ms':>22}{'greeting ms':>14}"
-        f"{'cut %':>8}{'missed':>8}{'false/min':>11}"
+        f"{'':22}{'line':>16}{'response ms':>22}{'barge-in stop ms':>22}"
+        f"{'greeting ms':>14}{'cut %':>8}{'missed':>8}{'false/min':>11}"
     )
-    for name, m in measures.items():
+    for (name, line), m in measures.items():
         cells = [
             " / ".join(
                 str(round(percentile(values, p) or 0)) if values else "-"
@@ -370,7 +391,7 @@ def print_table(measures: dict[str, Measures]) -> None:
             for values in (m.response, m.barge_in_stop, m.greeting)
         ]
         print(
-            f"{name:22}{cells[0]:>22}{cells[1]:>22}{cells[2]:>14}"
+            f"{name:22}{line:>16}{cells[0]:>22}{cells[1]:>22}{cells[2]:>14}"
             f"{100 * m.num_cut / max(1, m.num_turns):>8.1f}{m.num_unanswered:>8}"
             f"{m.false_barge_ins_a_minute:>11.2f}"
         )

@@ -114,9 +114,11 @@ class TurnTaking(Moves):
         if speech.doubted is not None:  # he goes on before it is known what he said
             self._unanswered = speech.doubted
             return self._interrupt(speech, speech.heard_ms)
-        if not speech.has_audio:
+        if speech.turn == _FIRST_WORDS and not (speech.has_audio and heard_ms):
             # noise keeps no greeting back; words meanwhile are answered behind it
-            return [] if speech.turn == _FIRST_WORDS else self._withdraw(speech)
+            return []
+        if not speech.has_audio:
+            return self._withdraw(speech)
         if speech.source == "reply" and heard_ms < self._options.merge_below_ms:
             return [StopPlayback(), *self._withdraw(speech)]
         return self._hold(speech, at_ms, heard_ms)

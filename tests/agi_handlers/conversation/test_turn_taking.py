@@ -365,6 +365,18 @@ def test_noise_before_the_greeting_does_not_keep_it_back() -> None:
     assert machine.on_speech_ended(3000, words) == [Think(2, words), Release(2)]
 
 
+def test_noise_before_the_greeting_can_be_heard_does_not_stop_it() -> None:
+    """A relay has the greeting some time before Asterisk plays it."""
+    machine = TurnTaking()
+    machine.on_answered(0)
+    machine.on_reply_audio(100, 1)
+    assert machine.on_speech_started(300, 0) == []
+    machine.on_reply_done(400, 1)
+    machine.on_speech_suspected(900, said(150, 700))
+    machine.on_speech_ended(1300, said(150, 700))
+    assert machine.on_speech_started(1500, 600) == [HoldPlayback()]
+
+
 def test_words_before_the_greeting_are_answered_behind_it() -> None:
     machine = TurnTaking()
     machine.on_answered(0)
