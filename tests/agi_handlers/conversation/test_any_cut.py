@@ -37,54 +37,54 @@ SCRIPTS = {
     "question and answer": Script([Speaks(2.0, 3.5), HangsUp(9.0)]),
     "pause within a turn": Script([Speaks(2.0, 3.0), Speaks(3.4, 4.4), HangsUp(10.0)]),
     "interruption": Script(
-        [Speaks(2.0, 3.0), Speaks(7.0, 8.5), HangsUp(14.0)],
+        [Speaks(2.0, 3.0), Speaks(7.0, 8.5), HangsUp(12.5)],
         [Answer(speech_s=8.0), Answer()],
     ),
     "a cough is no interruption": Script(
-        [Speaks(2.0, 3.0), Coughs(6.0, 6.3), HangsUp(14.0)], [Answer(speech_s=5.0)]
+        [Speaks(2.0, 3.0), Coughs(6.0, 6.3), HangsUp(10.0)], [Answer(speech_s=5.0)]
     ),
     "a cough, and then words": Script(
-        [Speaks(2.0, 3.0), Coughs(6.0, 6.2), Speaks(8.5, 9.5), HangsUp(14.0)],
+        [Speaks(2.0, 3.0), Coughs(6.0, 6.2), Speaks(8.5, 9.5), HangsUp(12.5)],
         [Answer(speech_s=8.0), Answer()],
     ),
     "mhm is no interruption": Script(
-        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(14.0)],
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(10.0)],
         [Answer(speech_s=5.0)],
         words=["Mm-hmm."],
     ),
     "a long mhm is no interruption": Script(
-        [Speaks(2.0, 3.0), Speaks(6.0, 6.64), HangsUp(14.0)],
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.64), HangsUp(10.0)],
         [Answer(speech_s=5.0)],
         words=["Uh-huh, uh-huh."],
     ),
     "a sound without words is no interruption": Script(
-        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(14.0)],
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(10.0)],
         [Answer(speech_s=5.0)],
         words=[""],
     ),
     "a short stop is one": Script(
-        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(14.0)],
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(11.5)],
         [Answer(speech_s=5.0), Answer()],
         words=["Stop!"],
     ),
     "mhm, and then words": Script(
-        [Speaks(2.0, 3.0), Speaks(6.0, 6.3), Speaks(8.5, 9.5), HangsUp(14.0)],
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.3), Speaks(8.5, 9.5), HangsUp(12.5)],
         [Answer(speech_s=8.0), Answer()],
         words=["Uh-huh."],
     ),
     "what no model can tell is meant": Script(
-        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(14.0)],
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(11.5)],
         [Answer(speech_s=5.0), Answer()],
         words=[None],
     ),
     "words that never come are meant": Script(
-        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(14.0)],
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), HangsUp(11.5)],
         [Answer(speech_s=5.0), Answer()],
         words=["Mhm."],
         words_after_s=30.0,
     ),
     "he goes on before his words are known": Script(
-        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), Speaks(7.15, 8.4), HangsUp(14.0)],
+        [Speaks(2.0, 3.0), Speaks(6.0, 6.4), Speaks(7.15, 8.4), HangsUp(11.5)],
         [Answer(speech_s=5.0), Answer()],
         words=["Wait"],
         words_after_s=0.69,
