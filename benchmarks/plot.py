@@ -4,6 +4,7 @@
     python -m benchmarks.plot --results DIR
 
 delay.png     load_calls.json (and load_sip.json): response delay over calls at once
+soak.png      load_soak.json: response delay and memory over the minutes of a soak
 lateness.png  media.json: how late audio frames are over calls at once
 memory.png    leaks.json: memory of each part over calls taken
 tokens.png    engine_calls.json: tokens per CPU second over calls at once
@@ -87,6 +88,25 @@ def draw_delay(axes: Axes, result: Result) -> None:
     axes.set(xlabel="calls at once", ylabel="response delay, ms")
 
 
+def draw_soak(axes: Axes, result: Result) -> None:
+    """Delay minute by minute, and what both halves hold second by second."""
+    (phase,) = (row for row in result["phases"] if row["phase"] == "soak")
+    measured = [row for row in phase["minutes"] if row["response_ms"]]
+    ends = [row["ends_at_s"] / 60 for row in measured]
+    for number, (which, style) in enumerate((("p50", "-"), ("p95", "--"))):
+        ys = [row["response_ms"][which] for row in measured]
+        _over(axes, ends, ys, f"response, {which}", number, style)
+    memory = axes.twinx()
+    at_min = [row["at_s"] / 60 for row in phase["samples"]]
+    for number, half in enumerate(("phone", "speech"), start=2):
+        ys = [row[f"{half}_rss_mb"] for row in phase["samples"]]
+        memory.plot(at_min, ys, color=_COLOURS[number], linewidth=1.0)
+        axes.plot([], [], color=_COLOURS[number], label=f"{half} half, MB (right)")
+    memory.set(ylabel="resident memory, MB", ylim=(0, None))
+    at_once = phase["calls_at_once"]
+    axes.set(xlabel=f"minutes, {at_once} calls at once", ylabel="response delay, ms")
+
+
 def draw_lateness(axes: Axes, result: Result) -> None:
     """Audio frames against their schedule."""
     for number, (what, run) in enumerate(sorted(result.items())):
@@ -133,6 +153,7 @@ def draw_training(axes: Axes, result: Result) -> None:
 _DRAWINGS: Final[dict[str, tuple[str, Callable[[Axes, Result], None]]]] = {
     "load_calls": ("delay.png", draw_delay),
     "load_sip": ("delay_sip.png", draw_delay),
+    "load_soak": ("soak.png", draw_soak),
     "media": ("lateness.png", draw_lateness),
     "leaks": ("memory.png", draw_memory),
     "engine_calls": ("tokens.png", draw_tokens),

@@ -62,6 +62,7 @@ OPTIONS = SessionOptions("call-1", "Be brief.")
 QUICK = SpeechClientOptions(
     connect_timeout_s=2.0, first_event_timeout_s=0.3, inter_event_timeout_s=0.3
 )
+PATIENT = SpeechClientOptions(connect_timeout_s=20.0)  # on a busy machine too
 HI = TypedTurn("Hi")
 
 
@@ -141,7 +142,7 @@ class TestOpening:
         async with (
             peer(named("a")) as one,
             peer(named("b")) as other,
-            RemoteSpeechService([one, other]) as speech,
+            RemoteSpeechService([one, other], "", PATIENT) as speech,
         ):
             for _ in range(4):
                 async with speech.open_session(OPTIONS):
@@ -158,7 +159,7 @@ class TestOpening:
         async with (
             peer(broken) as bad,
             serving() as good,
-            RemoteSpeechService([bad, good]) as speech,
+            RemoteSpeechService([bad, good], "", PATIENT) as speech,
         ):
             for _ in range(4):
                 async with speech.open_session(OPTIONS) as session:
