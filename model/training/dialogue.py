@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from model.training import grammar
 from model.training.grammar import Slots, Split, Spoken
-from model.training.phrasings import AGENT, BARE_INTENTS, COMPANY
+from model.training.phrasings import AGENT, COMPANY
 
 GREETING = f"Hello, this is {AGENT} from {COMPANY}. How can I help you?"
 NOT_HEARD = "Sorry, I did not hear you. Could you say that again?"
@@ -393,6 +393,6 @@ def _draw_turn(rng: random.Random, policy: Policy, split: Split, *, last: bool) 
 
 
 def _loosened(rng: random.Random, spoken: Spoken) -> Spoken:
-    if spoken.intent in BARE_INTENTS or rng.random() >= 0.3:
+    if rng.random() >= 0.5:
         return spoken
     return replace(spoken, text=grammar.loosen(rng, spoken.text))

@@ -27,13 +27,15 @@ class TrainOptions:
     read_a_step: int = 8
     spliced_a_step: int = 72
     steps_a_heard_shard: int = 3
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2e-3
     written_weight: float = 0.3  # of transcripts, against replies
     # Shares of the budget.
-    text_until: float = 0.20
-    heads_until: float = 0.45
-    reading_from: float = 0.8
-    decay_from: float = 0.65
+    text_until: float = 0.35
+    heads_until: float = 0.65
+    reading_from: float = (
+        0.65  # at once: everything together costs most and taught least
+    )
+    decay_from: float = 0.75
     last_share: float = 0.03
     warm_up_steps: int = 100
     # Of an imagined clip's word pieces, those heard wrong; and blur, against the
@@ -42,7 +44,7 @@ class TrainOptions:
     imagined_blur: float = 0.4
     # Small enough that those of a group are of one length.
     rows_a_group: int = 8
-    clips_a_group: int = 12
+    clips_a_group: int = 8
     save_every_s: float = 180.0
     check_every_s: float = 400.0
     num_threads: int = 2
@@ -59,6 +61,10 @@ def on_gpu(options: TrainOptions) -> TrainOptions:
     return replace(
         options,
         minutes=24.0,
+        text_until=0.2,
+        heads_until=0.45,
+        reading_from=0.8,
+        decay_from=0.65,
         dialogues_a_step=128,
         imagined_a_step=96,
         openings_a_step=384,

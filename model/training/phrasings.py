@@ -47,6 +47,9 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
     for name in ("talk", "service", "scheduling", "endings")
     for intent, phrasings in _sections(name).items()
 }
+SYNONYMS: tuple[tuple[str, ...], ...] = tuple(
+    tuple(phrase.strip() for phrase in line.split(" | ")) for line in _lines("synonyms")
+)
 _OUTSIDE = _sections("outside")
 OUTSIDE_WORDS = tuple(" ".join(_OUTSIDE["words"]).split())
 OUTSIDE_SENTENCES = _OUTSIDE["sentences"]

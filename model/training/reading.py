@@ -72,6 +72,6 @@ def share_wholly_right(rows: Sequence[Row], is_right: Sequence[bool]) -> float:
     return right / max(total, 1)
 
 
-def _round_up(length: int, multiple: int = 32) -> int:
+def _round_up(length: int, multiple: int = 8) -> int:
     """Few different shapes: the CPU library compiles a kernel for each."""
     return -(-length // multiple) * multiple

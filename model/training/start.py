@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from tokenizers import Tokenizer, decoders
 from torch import Tensor, nn
 
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
@@ -106,17 +107,50 @@ def fresh_network(config: UltravoxConfig, mel: Tensor, seed: int) -> UltravoxMod
     return network
 
 
-def take_values(network: UltravoxModel, checkpoint: Path) -> None:
+def take_values(network: UltravoxModel, checkpoint: Path, tokenizer: Tokenizer) -> None:
     """Begin with a checkpoint's values.
+
+    A token of `tokenizer` that the checkpoint's does not have begins in between those
+    that spell it there.
 
     Raises:
         ValueError: the checkpoint is of another size.
     """
     loaded = load_checkpoint(str(checkpoint), LoadOptions(device="cpu"))
     values, own = loaded.network.state_dict(), network.state_dict()
+    theirs = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    if theirs.get_vocab() != tokenizer.get_vocab():
+        for name in _TABLES:
+            values[name] = _respell(values[name].float(), theirs, tokenizer)
     if {k: v.shape for k, v in values.items()} != {k: v.shape for k, v in own.items()}:
         raise ValueError(f"{checkpoint} is of another size than this run")
     network.load_state_dict({k: v.float() for k, v in values.items()})
+
+
+_TABLES = (
+    "language_model.model.embed_tokens.weight",
+    "language_model.lm_head.weight",
+)
+
+
+def _respell(table: Tensor, old: Tokenizer, new: Tokenizer) -> Tensor:
+    """Embeddings (V, E) of one tokenizer -> of another."""
+    known = old.get_vocab()
+    to_text = decoders.ByteLevel()
+    generator = torch.Generator().manual_seed(3)
+    length = float(table.norm(dim=1).median())
+    rows = torch.empty(new.get_vocab_size(), table.shape[1])
+    for token, token_id in new.get_vocab().items():
+        if token in known:
+            rows[token_id] = table[known[token]]
+            continue
+        pieces = old.encode(to_text.decode([token]), add_special_tokens=False).ids
+        mean = table[pieces].mean(0)
+        # Two words of the same pieces are still two words.
+        own = torch.randn(table.shape[1], generator=generator)
+        row = mean / mean.norm() + 0.5 * own / own.norm()
+        rows[token_id] = row / row.norm() * length
+    return rows
 
 
 def _start_encoder(encoder: AudioEncoder, mel: Tensor) -> None:

@@ -31,7 +31,10 @@ SPECIAL_TOKENS = (
     SILENCE,
     OUTSIDE,
 )
-VOCAB_SIZE = 1280
+# Room for every word of the grammar as one token: a word in five pieces, of which each
+# sounds for 60 ms, is neither heard nor understood.
+VOCAB_SIZE = 3072
+_TIMES_A_WORD = 10
 
 # The way Llama 3 cuts text before merging, digits one by one.
 _CUT = (
@@ -47,7 +50,9 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(seed: int = 1, num_dialogues: int = 20_000) -> Tokenizer:
+def train_tokenizer(
+    seed: int = 1, num_dialogues: int = 20_000, vocab_size: int = VOCAB_SIZE
+) -> Tokenizer:
     """Merges learned on what callers and bot say; the same seed gives the same."""
     rng = random.Random(seed)
     texts = ["system\n\n", "user\n\n", "assistant\n\n"] * 200
@@ -58,6 +63,7 @@ def train_tokenizer(seed: int = 1, num_dialogues: int = 20_000) -> Tokenizer:
     # Held-out phrasings may use words that no other does; they are words all the same.
     for intent in grammar.INTENTS:
         texts += [grammar.draw(rng, intent, "held_out").text for _ in range(60)]
+    texts += [f" {word}" for word in sorted(grammar.vocabulary())] * _TIMES_A_WORD
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -67,7 +73,7 @@ def train_tokenizer(seed: int = 1, num_dialogues: int = 20_000) -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE,
+        vocab_size=vocab_size,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

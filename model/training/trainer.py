@@ -1,9 +1,9 @@
 """One step of training, and the state that a run keeps.
 
 Four stages share one budget. First the language model alone, on dialogues laid out as
-if heard; then encoder and projector alone, against phonemes and words; then everything
-together, where imagined dialogues go on beside the heard ones; last the language model
-alone again, on what the ear, which stays as it is, gives for the whole corpus.
+if heard; then encoder and projector alone, against phonemes and words; then, on a GPU,
+everything together, where imagined dialogues go on beside the heard ones; last the
+language model alone again, on what the ear, which stays as it is, gives for the corpus.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from model.training.dataset import Batch, StoredDialogue, spoken_batch
 from model.training.heads import FrameHead, WordHead
 from model.training.hearing import Ear, imagine
 from model.training.kept_hearing import KeptHearing
+from model.training.muon import Muon
 from model.training.options import TrainOptions
 from model.training.reading import (
     groups_of_like_length,
@@ -36,6 +37,8 @@ from model.training.tokenizer import load_or_train_tokenizer
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from torch.optim import Optimizer
 
 
 class Trainer:
@@ -89,7 +92,7 @@ class Trainer:
         mel = torch.from_numpy(sample.audio[-1].mel)
         self.network = fresh_network(config, mel, options.seed)
         if start_from is not None:
-            take_values(self.network, start_from)
+            take_values(self.network, start_from, tokenizer)
         frame_head = FrameHead(options.sizes.d_model)
         word_head = WordHead(0.08 * options.sizes.text_width**0.5)
         self.everything = nn.ModuleList([self.network, frame_head, word_head])
@@ -98,7 +101,7 @@ class Trainer:
             self.network, frame_head, word_head, maker.silence, self.arithmetic
         )
         parameters = list(self.everything.parameters())
-        self.optimizer = _optimizer(parameters, options.learning_rate)
+        self.optimizers = _optimizers(self.everything, options.learning_rate)
         self._reading = list(self.network.language_model.parameters())
         reading = {id(p) for p in self._reading}
         self._hearing = [p for p in parameters if id(p) not in reading]
@@ -115,7 +118,11 @@ class Trainer:
     def _try(self, sample: Batch) -> None:
         with self.arithmetic.kernels():
             self.listen(sample, {})[1].backward()  # type: ignore[no-untyped-call]
-        self.optimizer.zero_grad(set_to_none=True)
+        self._forget_gradients()
+
+    def _forget_gradients(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
 
     def look_for_shards(self) -> None:
         """Take in shards of the corpus that have appeared since."""
@@ -164,13 +171,23 @@ class Trainer:
             self.stage, self.stage_began_step = stage, self.step
 
     def learning_rate(self) -> float:
-        """Warm-up in each of the first two stages, constant, then linear down."""
-        options = self.options
+        """Warm-up in each of the first two stages, constant, then linear down.
+
+        Where the ear does not learn on with everything, it has its fall in the second
+        half of its own stage.
+        """
+        options, progress = self.options, self.progress
         since = self.step - self.stage_began_step
         warm = 1.0
         if self.stage in {"text", "heads"}:
             warm = min((since + 1) / options.warm_up_steps, 1.0)
-        over = (self.progress - options.decay_from) / (1 - options.decay_from)
+        begin, end = options.decay_from, 1.0
+        if self.stage == "heads" and options.reading_from <= options.heads_until:
+            begin, end = (
+                (options.text_until + options.heads_until) / 2,
+                options.heads_until,
+            )
+        over = (progress - begin) / (end - begin)
         share = 1 - (1 - options.last_share) * min(max(over, 0.0), 1.0)
         return options.learning_rate * warm * share
 
@@ -188,9 +205,10 @@ class Trainer:
             with self.arithmetic.kernels():
                 loss = self._loss(given, numbers)
         rate = self.learning_rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        self._forget_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
         # Apart, or the ear's larger gradients would silence the other's.
         for name, part in (("reading", self._reading), ("hearing", self._hearing)):
@@ -198,7 +216,8 @@ class Trainer:
             if learning:
                 norm = nn.utils.clip_grad_norm_(learning, 1.0)
                 numbers[f"{name}_norm"] = float(norm)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         return numbers | {"loss": loss.item()}
 
@@ -314,7 +333,7 @@ class Trainer:
         """State for resuming, written aside and renamed."""
         state = {
             "everything": self.everything.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
             "step": self.step,
             "stage": self.stage,
             "stage_began_step": self.stage_began_step,
@@ -330,7 +349,8 @@ class Trainer:
         path = self.folder / "state.pt"
         state = torch.load(path, weights_only=True, map_location=self.device)
         self.everything.load_state_dict(state["everything"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, found in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(found)
         self.step, self.stage = state["step"], state["stage"]
         self.stage_began_step = state["stage_began_step"]
         self.spent_s = state["spent_s"]
@@ -338,17 +358,15 @@ class Trainer:
             self.arithmetic.dtype = Arithmetic.choose("cpu", state["arithmetic"]).dtype
 
 
-def _optimizer(
-    parameters: list[nn.Parameter], learning_rate: float
-) -> torch.optim.AdamW:
-    """Only matrices decay."""
-    matrices = [p for p in parameters if p.dim() > 1]
-    others = [p for p in parameters if p.dim() < 2]
-    return torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": 0.01},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=learning_rate,
-        betas=(0.9, 0.98),
+def _optimizers(everything: nn.Module, learning_rate: float) -> list[Optimizer]:
+    """Muon for the matrices of layers and projector, AdamW for all else."""
+    inner: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in everything.named_parameters():
+        is_inner = "layers." in name or "multi_modal_projector." in name
+        is_inner = is_inner and parameter.dim() == 2
+        (inner if is_inner else others).append(parameter)
+    adam = torch.optim.AdamW(
+        others, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0
     )
+    return [Muon(inner, learning_rate), adam]

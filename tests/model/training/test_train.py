@@ -16,7 +16,7 @@ from model.training.export import export
 from model.training.options import TrainOptions
 from model.training.rows import RowMaker
 from model.training.start import Sizes
-from model.training.tokenizer import train_tokenizer
+from model.training.tokenizer import save_tokenizer, train_tokenizer
 from model.training.train import Run, check
 from model.training.trainer import Trainer
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
@@ -47,6 +47,9 @@ OPTIONS = TrainOptions(
     warm_up_steps=2,
     text_until=0.2,
     heads_until=0.5,
+    reading_from=0.8,
+    decay_from=0.65,
+    learning_rate=1.5e-3,
     num_threads=1,
     arithmetic="float32",
 )
@@ -123,6 +126,36 @@ def test_a_run_can_start_from_a_checkpoint(corpus: Path, tmp_path: Path) -> None
     larger = replace(OPTIONS, sizes=replace(TINY, text_layers=3))
     with pytest.raises(ValueError, match="another size"):
         Trainer(larger, tmp_path / "c", corpus, tmp_path / "checkpoint")
+
+
+def test_a_word_that_the_checkpoint_spells_begins_between_its_pieces(
+    corpus: Path, tmp_path: Path
+) -> None:
+    spells = train_tokenizer(num_dialogues=50, vocab_size=400)
+    save_tokenizer(spells, _made(tmp_path / "a"))
+    export_of = Trainer(OPTIONS, tmp_path / "a", corpus)
+    export_of.save()
+    export(tmp_path / "a", tmp_path / "checkpoint", TINY)
+    knows = train_tokenizer(num_dialogues=50)
+    save_tokenizer(knows, _made(tmp_path / "b"))
+    trainer = Trainer(OPTIONS, tmp_path / "b", corpus, tmp_path / "checkpoint")
+    ours, theirs = (
+        t.network.language_model.get_input_embeddings().weight.detach()
+        for t in (trainer, export_of)
+    )
+    pieces = spells.encode(" appointment", add_special_tokens=False).ids
+    (word,) = knows.encode(" appointment", add_special_tokens=False).ids
+    assert len(pieces) > 2
+    likeness = torch.cosine_similarity(ours[word], theirs[pieces].mean(0), dim=0)
+    assert likeness > 0.7
+    for sign in (".", "<|eot_id|>"):
+        here, there = knows.token_to_id(sign), spells.token_to_id(sign)
+        assert torch.allclose(ours[here], theirs[there], atol=2e-3)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 @pytest.mark.slow
