@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import espeakng_loader
 import numpy as np
@@ -81,6 +82,8 @@ def variants(*, held_out: bool) -> tuple[str, ...]:
 class Espeak:
     """The process's synthesizer. `speak` is not thread-safe."""
 
+    _speaks: ClassVar[Espeak | None] = None
+
     def __init__(self) -> None:
         self._lib = ctypes.CDLL(espeakng_loader.get_library_path())
         data = str(Path(espeakng_loader.get_data_path()).parent).encode()
@@ -92,7 +95,6 @@ class Espeak:
         self._pcm: list[bytes] = []
         self._events: list[tuple[int, int, int, str]] = []
         self._callback = _Callback(self._collect)
-        self._lib.espeak_SetSynthCallback(self._callback)
         self._named: tuple[str, str] | None = None
 
     def _collect(self, pcm, num_samples, events):  # type: ignore[no-untyped-def]
@@ -112,6 +114,10 @@ class Espeak:
         Raises:
             ValueError: espeak-ng has no such voice.
         """
+        if Espeak._speaks is not self:
+            # The library has one voice and one callback a process, whoever began last.
+            self._lib.espeak_SetSynthCallback(self._callback)
+            Espeak._speaks, self._named = self, None
         name = (voice.accent, voice.variant)
         if name != self._named:
             spoken = f"{voice.accent}+{voice.variant}".encode()

@@ -191,3 +191,17 @@ async def test_who_wants_a_person_gets_one(
         talk.call.do(parse_item("say:i want to speak to a person"))
         await talk.call.heard_tone(PEOPLE_HZ, timeout_s=40)
     assert (await _record(demo, number))["status"] == "transfer"
+
+
+async def test_a_corrected_digit_is_read_back(
+    asterisk_22: Asterisk, demo: BotService, measured: Measured
+) -> None:
+    number = "2125550164"
+    async with _greeted(asterisk_22, demo, number, measured) as talk:
+        await talk.say("my order number is one two three four")
+        await talk.say("no it's one two three five")
+    turns = (await _record(demo, number))["turns"]
+    assert [turn["reply_text"] for turn in turns][-2:] == [
+        "I will have order one two three four checked. Anything else?",
+        "Is one two three five your order number?",
+    ]

@@ -74,23 +74,39 @@ def test_it_answers_what_it_was_taught(checkpoint: Checkpoint, studio: Studio) -
     assert sum(right) >= len(turns) - 1, list(zip(turns, replies, strict=True))
 
 
-def test_it_remembers_what_was_said(checkpoint: Checkpoint, studio: Studio) -> None:
+def _call(checkpoint: Checkpoint, studio: Studio, *said: str) -> list[str]:
+    """The replies of one call."""
     dialogue = Dialogue(checkpoint.chat, DEMO_INSTRUCTIONS, today=date(2026, 1, 1))
     dialogue.append_assistant_text(GREETING)
     heard = []
-    for text, intent in (
-        ("i'd like to book an appointment", "book"),
-        ("on friday at three pm", "day_time"),
-        ("yes please", "yes"),
-    ):
-        dialogue.append_user_clip(_say(studio, _turn(text, intent)))
+    for text in said:
+        dialogue.append_user_clip(_say(studio, _turn(text, "hours")))
         (ids,) = greedy.reply(checkpoint, [dialogue.prompt()])
         dialogue.append_assistant_tokens(ids)
         heard.append(checkpoint.chat.decode(ids))
+    return heard
+
+
+def test_it_remembers_what_was_said(checkpoint: Checkpoint, studio: Studio) -> None:
+    heard = _call(
+        checkpoint,
+        studio,
+        "i'd like to book an appointment",
+        "on friday at three pm",
+        "yes please",
+    )
     assert heard == [
         "Sure. Which day and time would you like?",
         "Shall I book Friday at three pm?",
         "I have noted Friday at three pm. Anything else? [[note book friday 3 pm]]",
+    ]
+
+
+def test_a_corrected_digit_is_read_back(checkpoint: Checkpoint, studio: Studio) -> None:
+    said = ("my order number is one two three four", "no it's one two three five")
+    assert _call(checkpoint, studio, *said) == [
+        "I will have order one two three four checked. Anything else?",
+        "Is one two three five your order number?",
     ]
 
 

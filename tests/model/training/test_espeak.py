@@ -34,6 +34,20 @@ def test_words_and_phonemes_follow_each_other(espeak: Espeak) -> None:
     assert np.abs(said.wave).max() > 0.05
 
 
+def test_two_of_a_process_speak_in_turns(espeak: Espeak) -> None:
+    voices = EspeakVoice("en-us", "f2"), EspeakVoice("en-gb-scotland", "m3")
+    alone = [
+        pytest.approx(len(espeak.speak("hello there", voice).wave), rel=0.01)
+        for voice in voices
+    ]
+    other = Espeak()
+    for _ in range(2):
+        assert len(other.speak("hello there", voices[1]).wave) == alone[1]
+        assert len(espeak.speak("hello there", voices[0]).wave) == alone[0]
+    del other
+    assert len(espeak.speak("hello there", voices[1]).wave) == alone[1]
+
+
 def test_nearly_all_phonemes_have_a_class(espeak: Espeak) -> None:
     unknown = total = 0
     for accent in set(ACCENTS):
