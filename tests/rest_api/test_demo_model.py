@@ -29,6 +29,7 @@ from model.training.dialogue import (
     Turn,
 )
 from model.training.espeak import EspeakVoice
+from model.training.phrasings import FOREIGN_SENTENCES
 from model.training.prompts import DEMO_INSTRUCTIONS
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
 from tests.rest_api.serving import serving
@@ -131,12 +132,12 @@ async def test_noise_is_asked_again_and_then_a_person_offered(
     assert second in {STILL_NOT_HEARD, STILL_NOT_UNDERSTOOD}
 
 
-@pytest.mark.parametrize("language", sorted(grammar.FOREIGN_SENTENCES))
+@pytest.mark.parametrize("language", sorted(FOREIGN_SENTENCES))
 async def test_another_language_is_asked_again_and_then_a_person_offered(
     url: str, studio: Studio, language: str
 ) -> None:
     said = []
-    for text in grammar.FOREIGN_SENTENCES[language][:2]:
+    for text in FOREIGN_SENTENCES[language][:2]:
         spoken = grammar.Spoken(text, "outside", grammar.Slots(), "", 1, language)
         turn = Turn("outside", spoken, "outside", "", "")
         said.append(_utterance(studio.record(turn, CALLER, LINE).wave))
