@@ -76,6 +76,7 @@ class Endpointing:
         longest = max(options.open_within_ms, options.barge_in_within_ms)
         self._recent: deque[_Evidence] = deque(maxlen=self._windows(longest))
         self._levels_db: deque[float] = deque(maxlen=self._windows(_QUIET_WITHIN_MS))
+        self._sign_until_samples = 0
         # The utterance at hand; meaningful unless quiet.
         self._started_samples = 0
         self._last_speech_samples = 0
@@ -94,13 +95,7 @@ class Endpointing:
     @property
     def may_be_starting(self) -> bool:
         """No utterance yet, but a first sign of one that is not too old."""
-        if self.is_speech:
-            return False
-        within = self._windows(self._options.barge_in_within_ms)
-        return any(
-            evidence.is_speech and self._level.may_be_caller(evidence.level_db)
-            for evidence in list(self._recent)[-within:]
-        )
+        return not self.is_speech and self._now_samples < self._sign_until_samples
 
     @property
     def softer_db(self) -> float:
@@ -153,6 +148,9 @@ class Endpointing:
         self._level.wait(self._window_samples / RATE_HZ)
         is_speech = probability >= self._options.speech_probability
         self._recent.append(_Evidence(is_speech, level_db))
+        if is_speech and self._level.may_be_caller(level_db):
+            within = self._windows(self._options.barge_in_within_ms)
+            self._sign_until_samples = self._now_samples + within * self._window_samples
         first = self._first_evidence()
         if first is None:
             return []
@@ -178,6 +176,7 @@ class Endpointing:
     def _open(self, num_windows_ago: int) -> None:
         heard = list(self._recent)[-num_windows_ago:]
         self._recent.clear()
+        self._sign_until_samples = 0
         start = self._now_samples - num_windows_ago * self._window_samples
         self._started_samples = max(
             start - self._lag_samples, self._previous_kept_to_samples
