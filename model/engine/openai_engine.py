@@ -315,8 +315,9 @@ class _Reply:
             self._finish_reason = part.finish_reason
         if part.prompt_tokens is not None:
             self._last = part
-        if self._is_too_long and self._finish_reason is None:
-            self._finish_reason = "length"
+        if self._is_too_long:
+            # some name a reason and go on all the same
+            self._finish_reason = self._finish_reason or "length"
             self.end()
         elif part.is_end:
             self.end()

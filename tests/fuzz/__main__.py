@@ -4,7 +4,8 @@
     nice python -m tests.fuzz --seconds 3600 --out fuzz.json
 
 Each target runs in a process of its own under atheris (libFuzzer) for its share of the
-time, from the kept inputs in `tests/fuzz/corpus/`.  A finding is printed with the input
+time, from the kept inputs in `tests/fuzz/corpus/`; `new_inputs` reached something that
+none before had.  A finding is printed with the input
 that made it; put that into the corpus once it is mended, so that it stays so.
 
 Exit status: 0 nothing found, 1 something was.  The last line is JSON.
@@ -18,7 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from tests.fuzz.targets import TARGETS
 CORPUS = Path(__file__).resolve().parent / "corpus"
 _ROOT = CORPUS.parent.parent.parent
 _MAX_INPUT_BYTES = 4096
-_GRACE_S = 300  # to start on a busy machine; a hanging input ends after ten seconds
 
 
 def main() -> int:
@@ -45,12 +45,12 @@ def main() -> int:
         parser.error(f"no such target: {', '.join(sorted(unknown))}")
     each_s = max(1, wanted.seconds // len(names))
     results = []
-    for name in names:
-        result = run(name, each_s, wanted.corpus)
+    for result in run(names, each_s, wanted.corpus):
         results.append(result)
         print(
-            f"{name:<15} {result['runs']:>9} runs in {result['seconds']:>4} s, cover "
-            f"{result['cover']:>5}, {result['new_inputs']:>4} new inputs, "
+            f"{result['target']:<15} {result['runs']:>9} runs in "
+            f"{result['seconds']:>4} s, cover {result['cover']:>5}, "
+            f"{result['new_inputs']:>4} new inputs, "
             f"{'FOUND' if result['found'] else 'nothing found'}",
             flush=True,
         )
@@ -61,47 +61,58 @@ def main() -> int:
     return 1 if any(result["found"] for result in results) else 0
 
 
-def run(name: str, seconds: int, corpus: Path | None = None) -> dict[str, Any]:
-    """One target for so long; what was found is shown on standard error."""
-    with tempfile.TemporaryDirectory() as folder:
-        new = (corpus or Path(folder)) / name
-        new.mkdir(parents=True, exist_ok=True)
+def run(
+    names: Sequence[str], each_s: int, corpus: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """Targets, each for so long; what was found is shown on standard error.
+
+    Raises:
+        RuntimeError: not every target was run to its end.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for target in names:
+            (folder / target).mkdir()
+            new = (corpus or folder / "unkept") / target
+            new.mkdir(parents=True, exist_ok=True)
+            (folder / target / "new").symlink_to(new.absolute())
         options = (
-            f"-max_total_time={seconds}",
+            f"-max_total_time={each_s}",
             f"-max_len={_MAX_INPUT_BYTES}",
             "-timeout=10",
             "-rss_limit_mb=2048",
-            f"-artifact_prefix={folder}/found-",
-            str(new),
-            str(CORPUS / name),
         )
-        num_before = sum(file.is_file() for file in new.iterdir())
-        began_s = time.monotonic()
-        command = [sys.executable, "-m", "tests.fuzz.one", name, *options]
-        done = subprocess.run(
-            command,
+        with subprocess.Popen(
+            [sys.executable, "-m", "tests.fuzz.one", name, ",".join(names), *options],
             cwd=_ROOT,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             text=True,
-            errors="replace",
-            timeout=seconds + _GRACE_S,
-        )
-        passed_s = time.monotonic() - began_s
-        num_new = sum(file.is_file() for file in new.iterdir()) - num_before
-        found = done.returncode != 0
-        if found:
-            print(f"--- {name}\n{done.stdout[-6000:]}", file=sys.stderr)
-            for file in Path(folder).glob("found-*"):
-                print(f"input: {file.read_bytes()!r}", file=sys.stderr)
-    runs = re.findall(r"^#(\d+)", done.stdout, re.MULTILINE)
-    covers = re.findall(r"cov: (\d+)", done.stdout)
+        ) as running:
+            assert running.stdout is not None
+            num_over = 0
+            for line in running.stdout:
+                over = json.loads(line)
+                num_over += 1
+                yield _result(over, folder / over["target"])
+        if num_over < len(names):
+            raise RuntimeError(f"ended with {running.returncode}, {num_over} done")
+
+
+def _result(over: dict[str, Any], folder: Path) -> dict[str, Any]:
+    log = (folder / "log").read_text(errors="replace")
+    found = over["status"] != 0
+    if found:
+        print(f"--- {over['target']}\n{log[-6000:]}", file=sys.stderr)
+        for file in folder.glob("found-*"):
+            print(f"input: {file.read_bytes()!r}", file=sys.stderr)
+    runs = re.findall(r"^#(\d+)", log, re.MULTILINE)
+    covers = re.findall(r"cov: (\d+)", log)
     return {
-        "target": name,
+        "target": over["target"],
         "runs": int(runs[-1]) if runs else 0,
         "cover": int(covers[-1]) if covers else 0,
-        "seconds": round(passed_s),
-        "new_inputs": num_new,
+        "seconds": over["seconds"],
+        "new_inputs": len(re.findall(r"^#\d+\s+NEW ", log, re.MULTILINE)),
         "found": found,
     }
 

@@ -315,9 +315,8 @@ def chat_stream(data: bytes) -> None:
 
 
 def _take(reply: _Reply, line: str) -> None:
-    """As the engine does."""
-    part = stream_part(line)
-    if part is not None and not reply.has_ended:
+    """As the engine does, which reads no further than the reply's end."""
+    if not reply.has_ended and (part := stream_part(line)) is not None:
         reply.take(part)
 
 

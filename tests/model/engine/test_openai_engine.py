@@ -416,6 +416,16 @@ async def test_a_server_that_goes_on_for_ever_is_cut_off_at_the_limit() -> None:
     assert 20 <= len(text.split()) <= 21
 
 
+async def test_going_on_after_the_finish_reason_is_cut_off_as_well() -> None:
+    async def play(_: dict[str, Any], writer: Writer) -> None:
+        writer.write(SSE + event("Hi ", "stop"))
+        await _endlessly(writer, event("word "))
+
+    async with model_server(play) as url, engine_at(url) as engine:
+        async with asyncio.timeout(10):
+            assert len((await reply_of(engine)).split()) <= 21
+
+
 async def test_long_events_without_an_end_are_cut_off_as_well() -> None:
     async def play(_: dict[str, Any], writer: Writer) -> None:
         writer.write(SSE)
