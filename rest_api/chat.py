@@ -32,7 +32,7 @@ from rest_api.chat_bodies import (
 )
 from rest_api.conversations import Conversations, KeptConversation
 from rest_api.errors import RequestRefused, error_body
-from rest_api.event_stream import EventStream, event
+from rest_api.event_stream import EVENT_SCHEMA, EventStream, event
 from rest_api.replies import (
     ReplyMade,
     ReplyPart,
@@ -103,7 +103,7 @@ _STREAMED: Final[dict[int | str, dict[str, Any]]] = {
         "model": ChatAnswer,
         "content": {
             "text/event-stream": {
-                "schema": {"type": "string"},
+                "schema": EVENT_SCHEMA,
                 "example": (
                     'event: text\ndata: {"text": "Hello"}\n\n'
                     'event: done\ndata: {"success": true, "data": {}}\n\n'

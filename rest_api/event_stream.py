@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, Final
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -17,6 +17,13 @@ from starlette.types import Receive, Scope, Send
 from telemetry import fields
 
 logger = logging.getLogger(__name__)
+
+EVENT_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "One event of the stream",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
 
 
 class EventStream(StreamingResponse):

@@ -33,7 +33,7 @@ from rest_api.chat import (
     until_disconnected,
 )
 from rest_api.errors import RequestRefused, openai_error_body, status_of
-from rest_api.event_stream import EventStream
+from rest_api.event_stream import EVENT_SCHEMA, EventStream
 from rest_api.schemas import MAX_AUDIO_BASE64_CHARS, MAX_TURN_CHARS, MAX_TURNS
 
 router = APIRouter(
@@ -148,7 +148,7 @@ _EXAMPLE: Final = {
             "description": "The reply: whole, or with stream in events",
             "content": {
                 "application/json": {"schema": {"type": "object"}, "example": _EXAMPLE},
-                "text/event-stream": {"schema": {"type": "string"}},
+                "text/event-stream": {"schema": EVENT_SCHEMA},
             },
         }
     },

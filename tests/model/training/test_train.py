@@ -143,8 +143,8 @@ def test_a_word_that_the_checkpoint_spells_begins_between_its_pieces(
         t.network.language_model.get_input_embeddings().weight.detach()
         for t in (trainer, export_of)
     )
-    pieces = spells.encode(" appointment", add_special_tokens=False).ids
-    (word,) = knows.encode(" appointment", add_special_tokens=False).ids
+    pieces = spells.encode(" unsubscribe", add_special_tokens=False).ids
+    (word,) = knows.encode(" unsubscribe", add_special_tokens=False).ids
     assert len(pieces) > 2
     likeness = torch.cosine_similarity(ours[word], theirs[pieces].mean(0), dim=0)
     assert likeness > 0.7
