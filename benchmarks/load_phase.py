@@ -10,7 +10,14 @@ from typing import Any, Final
 
 from benchmarks.bench_turn_latency import spread
 from benchmarks.load_processes import Samples, quantile
-from benchmarks.load_soak import Mark, Outcome, drift, minutes_of
+from benchmarks.load_soak import (
+    Mark,
+    Outcome,
+    drift,
+    late_frames_percent,
+    minutes_of,
+    response_ms,
+)
 from tools.caller.call import CallReport
 
 _NOT_TAKEN: Final = ("busy", "failed", "not_ready")
@@ -54,7 +61,6 @@ class Phase:
 
     def _summary(self) -> dict[str, Any]:
         calls, turns = self.calls, [turn for call in self.calls for turn in call.turns]
-        num_frames = sum(call.num_frames for call in calls)
         mean_calls = self.samples.mean("calls")
         costs = {
             f"{half}_{what}": round(figure, 1)
@@ -73,7 +79,7 @@ class Phase:
             "passed_on": self.num_passed_on,
             "came_to": dict(Counter(call.came_to for call in calls)),
             "mean_at_once": round(mean_calls, 1),
-            "response_ms": spread([t.response_ms for t in turns if t.response_ms]),
+            "response_ms": response_ms(calls),
             "unanswered_turns": sum(t.response_ms is None for t in turns),
             "barge_in_stop_ms": spread(
                 [t.barge_in_stop_ms for t in turns if t.barge_in_stop_ms is not None]
@@ -82,9 +88,7 @@ class Phase:
                 [call.greeting_ms for call in calls if call.greeting_ms is not None]
             ),
             "frame_late_ms": spread([1000 * late for late in self.frame_late_s]),
-            "late_frames_percent": round(
-                100 * sum(call.num_late for call in calls) / max(1, num_frames), 3
-            ),
+            "late_frames_percent": late_frames_percent(calls),
             "wheel_late_ms_at_most": {
                 f"p{round(100 * share)}": 1000 * quantile(self.ticks, share)
                 for share in (0.5, 0.95, 0.99)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -45,6 +45,19 @@ class Mark:
     """Of the callers' own wheel."""
 
 
+def response_ms(calls: Iterable[Outcome]) -> dict[str, float] | None:
+    """Response delays of all their turns that were answered, spread out."""
+    turns = (turn for call in calls for turn in call.turns)
+    return spread([turn.response_ms for turn in turns if turn.response_ms])
+
+
+def late_frames_percent(calls: Sequence[Outcome]) -> float:
+    """Of the frames that the callers heard."""
+    num_frames = sum(call.num_frames for call in calls)
+    num_late = sum(call.num_late for call in calls)
+    return round(100 * num_late / max(1, num_frames), 3)
+
+
 def minutes_of(
     marks: Sequence[Mark],
     calls: Sequence[Outcome],
@@ -55,8 +68,6 @@ def minutes_of(
     rows = []
     for begins, ends in pairwise(marks):
         over = [call for call in calls if begins.at_s <= call.over_s < ends.at_s]
-        turns = [turn for call in over for turn in call.turns]
-        num_frames = sum(call.num_frames for call in over)
         looks = Samples(
             [row for row in samples.rows if begins.at_s <= row["at_s"] < ends.at_s]
         )
@@ -70,10 +81,8 @@ def minutes_of(
                 "ends_at_s": round(ends.at_s, 1),
                 "calls": len(over),
                 "errors": sum(len(call.errors) for call in over),
-                "response_ms": spread([t.response_ms for t in turns if t.response_ms]),
-                "late_frames_percent": round(
-                    100 * sum(call.num_late for call in over) / max(1, num_frames), 3
-                ),
+                "response_ms": response_ms(over),
+                "late_frames_percent": late_frames_percent(over),
                 "wheel_late_ms_at_most_p99": 1000 * quantile(ticks, _LATE_TICK_SHARE),
                 "own_late_ms": spread([1000 * late for late in own_late_s[own]]),
                 **{

@@ -169,10 +169,12 @@ class Call:
         self._speaking: dict[int, _Speaking] = {}
         self._last_settled: asyncio.Event | None = None
         self._errands = Errands(
-            parts.target_of, parts.record_opt_out, parts.confirm_transfer
+            parts.target_of,
+            parts.record_opt_out,
+            parts.confirm_transfer,
+            on_failed=self._note_failed_errand,
+            on_nobody_free=self._nobody_is_free,
         )
-        self._errands.on_failed = self._note_failed_errand
-        self._errands.on_nobody_free = self._nobody_is_free
         self._outcome: CallOutcome | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms: int | None = None

@@ -33,18 +33,23 @@ class Errands:
         target_of: Callable[[str], str | None],
         record_opt_out: Callable[[], Awaitable[None]] | None,
         confirm_transfer: Callable[[str], Awaitable[str | None]] | None,
+        *,
+        on_failed: Callable[[str], None],
+        on_nobody_free: Callable[[], None],
     ) -> None:
-        """As in `CallParts`."""
+        """The first three as in `CallParts`.
+
+        on_failed: told what could not be done, for the call's record.
+        on_nobody_free: called when there is nobody to transfer to.
+        """
         self._target_of = target_of
         self._record_opt_out = record_opt_out
         self._confirm_transfer = confirm_transfer
         self._opting_out: asyncio.Task[None] | None = None
         self._confirming: asyncio.Task[str] | None = None
         self._confirmed_for = ""
-        self.on_failed: Callable[[str], None] = lambda detail: None
-        """Told what could not be done, for the call's record."""
-        self.on_nobody_free: Callable[[], None] = lambda: None
-        """Called when there is nobody to transfer to."""
+        self._on_failed = on_failed
+        self._on_nobody_free = on_nobody_free
 
     def note_opt_out(self, tasks: asyncio.TaskGroup) -> None:
         """The caller wants no more calls."""
@@ -84,7 +89,7 @@ class Errands:
         record = self._record_opt_out
         logger.info("opt_out", extra=fields(is_recorded_here=record is not None))
         if record is None:
-            self.on_failed("the do-not-call list: there is no VICIdial")
+            self._on_failed("the do-not-call list: there is no VICIdial")
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_OPT_OUT_TIMEOUT_S):
@@ -102,8 +107,8 @@ class Errands:
         if found is not None:
             return found
         logger.info("nobody_free", extra=fields(destination=destination))
-        self.on_failed(f"transfer to {destination}: nobody is free")
-        self.on_nobody_free()
+        self._on_failed(f"transfer to {destination}: nobody is free")
+        self._on_nobody_free()
         return target
 
     def _target(self, destination: str) -> str:

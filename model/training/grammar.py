@@ -160,7 +160,7 @@ def loosen(rng: random.Random, text: str) -> str:
     """
     varied = vary(rng, text) if rng.random() < 0.75 else text
     varied = _loosen(rng, varied)
-    return text if _is_held_out(varied.split()) else varied
+    return text if _held_out_turns().accepts(varied.split()) else varied
 
 
 def _loosen(rng: random.Random, text: str) -> str:
@@ -238,9 +238,13 @@ def is_complete(text: str) -> bool:
 
 @functools.cache
 def _whole_turns() -> Recogniser:
-    opening = Choice(((), *(tuple(o.split()) for o in OPENERS)))
     whole = (pattern(t) for intent in INTENTS for t in PHRASINGS[intent])
-    return Recogniser(whole, _slot_patterns(), before=(opening,))
+    return Recogniser(whole, _slot_patterns(), before=(_perhaps(OPENERS),))
+
+
+def _perhaps(phrases: tuple[str, ...]) -> Choice:
+    """One of them, or nothing."""
+    return Choice(((), *(tuple(phrase.split()) for phrase in phrases)))
 
 
 @functools.cache
@@ -252,20 +256,14 @@ def _training_turns() -> Recogniser:
 
 @functools.cache
 def _held_out_turns() -> Recogniser:
-    """What is kept for tests."""
-    opening = Choice(((), *(tuple(o.split()) for o in OPENERS)))
-    found = (pattern(t) for intent in INTENTS for t in templates(intent, "held_out"))
-    return Recogniser(found, _slot_patterns(), before=(opening,))
-
-
-def _is_held_out(words: list[str]) -> bool:
-    """Whether it is kept for tests, with whatever closer behind it."""
-    closers: list[list[str]] = [[]] + [closer.split() for closer in CLOSERS]
-    return any(
-        _held_out_turns().accepts(words[: len(words) - len(closer)])
-        for closer in closers
-        if words[len(words) - len(closer) :] == closer
+    """What is kept for tests, with whatever opener and closer."""
+    closing = _perhaps(CLOSERS)
+    found = (
+        (*pattern(t), closing)
+        for intent in INTENTS
+        for t in templates(intent, "held_out")
     )
+    return Recogniser(found, _slot_patterns(), before=(_perhaps(OPENERS),))
 
 
 def _slot_patterns() -> dict[str, Pattern]:

@@ -32,9 +32,8 @@ class TrainOptions:
     # Shares of the budget.
     text_until: float = 0.35
     heads_until: float = 0.65
-    reading_from: float = (
-        0.65  # at once: everything together costs most and taught least
-    )
+    # At once: everything together costs most and taught least.
+    reading_from: float = 0.65
     decay_from: float = 0.75
     last_share: float = 0.03
     warm_up_steps: int = 100

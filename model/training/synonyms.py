@@ -14,6 +14,7 @@ from model.training.phrasings import SYNONYMS
 if TYPE_CHECKING:
     import random
 
+_AGAIN = 0.4  # chance of one more
 _LONGEST = max(len(phrase.split()) for group in SYNONYMS for phrase in group)
 
 
@@ -29,8 +30,8 @@ def _groups() -> dict[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     return {phrase: tuple(others) for phrase, others in found.items()}
 
 
-def vary(rng: random.Random, text: str, *, again: float = 0.4) -> str:
-    """The text with a phrase replaced by another; `again`: chance of one more."""
+def vary(rng: random.Random, text: str) -> str:
+    """The text with a phrase or more replaced by others."""
     words = text.split()
     groups = _groups()
     while True:
@@ -44,6 +45,6 @@ def vary(rng: random.Random, text: str, *, again: float = 0.4) -> str:
             break
         first, last = rng.choice(places)
         words[first:last] = rng.choice(groups[tuple(words[first:last])])
-        if rng.random() >= again:
+        if rng.random() >= _AGAIN:
             break
     return " ".join(words)
