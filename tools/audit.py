@@ -152,6 +152,8 @@ def _affects(affected: _Affected, installed: str) -> bool:
     version = _version(installed)
     if version is None:
         return False
+    # "2.13.0+cpu" is a build of the 2.13.0 that advisories name
+    version = Version(version.public)
     if any(_version(listed) == version for listed in affected.versions):
         return True
     return any(

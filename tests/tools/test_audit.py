@@ -43,6 +43,7 @@ def database(folder: Path, *advisories: dict[str, Any]) -> Path:
     [
         *[("0.0.1.dev1", True), ("1.9", True), ("2.0rc1", True), ("2.0", False)],
         *[("2.4", False), ("2.5", True), ("2.7", True), ("2.7.1", False)],
+        *[("2.7+cpu", True), ("2.7.1+cpu", False), ("2.0+cpu", False)],
         *[("2.8", False), ("3.1+local", True), ("not a version", False)],
     ],
 )
@@ -65,6 +66,7 @@ def test_a_version_may_be_listed(tmp_path: Path) -> None:
     row["affected"][0]["versions"] = ["1.0", "1.1.0"]
     file = database(tmp_path, row)
     assert audit(file, [("some.package", "1.1")]).faults
+    assert audit(file, [("some.package", "1.1+cpu")]).faults
     assert not audit(file, [("some.package", "1.2")]).faults
 
 
