@@ -57,7 +57,7 @@ from agi_handlers.live_audio import LiveAudio
 from benchmarks.loopback_asterisk import Floats, place_calls, speechlike, talk
 from benchmarks.provenance import provenance
 from model.audio.frames import FRAME_BYTES
-from model.audio.pcm import Wave
+from model.audio.pcm import Waves
 from model.control_messages import pack_audio
 from model.speech import Answerer, ReplyAudio, ReplyEvent, UserTurn, Utterance
 from model.vad.detector import (
@@ -297,7 +297,10 @@ class _DeafDetector:
         return object()
 
     def probabilities(
-        self, streams: Sequence[DetectorStream], windows: Sequence[Wave]
+        self,
+        streams: Sequence[DetectorStream],
+        windows: Waves,
+        levels_db: Sequence[float],
     ) -> list[float]:
         return [0.0] * len(windows)
 

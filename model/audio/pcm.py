@@ -1,6 +1,7 @@
 """pcm16 bytes to float waves and back.
 
-`pcm16` is little-endian int16; a wave is float32 in [-1, 1), shape (n_samples,).
+`pcm16` is little-endian int16; a wave is float32 in [-1, 1), shape (n_samples,); waves
+are several of one length, shape (rows, n_samples).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Wave: TypeAlias = NDArray[np.float32]
+Waves: TypeAlias = NDArray[np.float32]
 
 FULL_SCALE: Final = 32768.0
 # What level_dbfs says of digital silence, where the logarithm has no answer; one
@@ -46,7 +48,16 @@ def level_dbfs(wave: Wave) -> float:
     """Level (RMS) of a wave against full scale; an empty wave is silence."""
     if wave.size == 0:
         return SILENCE_DBFS
-    power = float(np.dot(wave, wave)) / wave.size
+    return _dbfs(float(np.dot(wave, wave)) / wave.size)
+
+
+def levels_dbfs(waves: Waves) -> list[float]:
+    """The same of each row, to the last bit."""
+    sums: list[float] = np.vecdot(waves, waves).tolist()
+    return [_dbfs(power_sum / waves.shape[1]) for power_sum in sums]
+
+
+def _dbfs(power: float) -> float:
     if power <= _SILENCE_POWER:
         return SILENCE_DBFS
     return 10.0 * math.log10(power)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol, TypeAlias
 
-from model.audio.pcm import Wave
+from model.audio.pcm import Waves
 
 DetectorName: TypeAlias = Literal["silero", "webrtc"]
 
@@ -31,9 +31,15 @@ class SpeechDetector(Protocol):
         ...
 
     def probabilities(
-        self, streams: Sequence[DetectorStream], windows: Sequence[Wave]
+        self,
+        streams: Sequence[DetectorStream],
+        windows: Waves,
+        levels_db: Sequence[float],
     ) -> list[float]:
-        """The next window of each stream, (window_samples,) -> is it speech? [0, 1]"""
+        """The next window of each stream -> is it speech? [0, 1]
+
+        windows: (streams, window_samples); levels_db: of each, in dBFS.
+        """
         ...
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from model.audio.frames import SAMPLE_BYTES
-from model.audio.pcm import Wave, level_dbfs, wave_from_pcm16
+from model.audio.pcm import levels_dbfs, wave_from_pcm16
 from model.vad.detector import DetectorStream, SpeechDetector
 from model.vad.endpointing import Endpointing
 from model.vad.events import SpeechEnded, SpeechEvent, SpeechSuspectedEnd, SpeechTooLong
@@ -70,12 +70,7 @@ class CallerEar:
 
     def feed(self, pcm16: bytes) -> list[SpeechEvent]:
         """More of the caller's audio (8 kHz), cut anywhere, even within a sample."""
-        self._kept += pcm16
-        events: list[SpeechEvent] = []
-        while self._has_window():
-            window = self._next_window()
-            [probability] = self._detector.probabilities([self._stream], [window])
-            events += self._judge(window, probability)
+        [events] = feed_together([self], [pcm16])
         return events
 
     @property
@@ -103,14 +98,14 @@ class CallerEar:
     def _has_window(self) -> bool:
         return self.samples_heard - self._judged_samples >= self._window_samples
 
-    def _next_window(self) -> Wave:
+    def _next_window(self) -> bytearray:
         begin = (self._judged_samples - self._kept_from_samples) * SAMPLE_BYTES
         end = begin + self._window_samples * SAMPLE_BYTES
         self._judged_samples += self._window_samples
-        return wave_from_pcm16(self._kept[begin:end])
+        return self._kept[begin:end]
 
-    def _judge(self, window: Wave, probability: float) -> list[SpeechEvent]:
-        events = self._endpointing.on_window(probability, level_dbfs(window))
+    def _judge(self, probability: float, level_db: float) -> list[SpeechEvent]:
+        events = self._endpointing.on_window(probability, level_db)
         heard = self._with_audio(events)
         self._drop_what_is_not_needed()
         return heard
@@ -145,12 +140,15 @@ def feed_together(
     for ear, pcm16 in zip(ears, chunks, strict=True):
         ear._kept += pcm16
     while ready := [call for call, ear in enumerate(ears) if ear._has_window()]:
-        windows = [ears[call]._next_window() for call in ready]
+        windows = wave_from_pcm16(
+            b"".join([ears[call]._next_window() for call in ready])
+        ).reshape(len(ready), -1)
+        levels_db = levels_dbfs(windows)
         probabilities = ears[ready[0]]._detector.probabilities(
-            [ears[call]._stream for call in ready], windows
+            [ears[call]._stream for call in ready], windows, levels_db
         )
-        for call, window, probability in zip(
-            ready, windows, probabilities, strict=True
+        for call, probability, level_db in zip(
+            ready, probabilities, levels_db, strict=True
         ):
-            events[call] += ears[call]._judge(window, probability)
+            events[call] += ears[call]._judge(probability, level_db)
     return events

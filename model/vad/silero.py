@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 
-from model.audio.pcm import Wave, level_dbfs
-from model.audio.resample import Upsampler
+from model.audio.pcm import Wave, Waves
+from model.audio.resample import UPSAMPLER_HISTORY, upsampled
 from model.errors import ModelLoadError
 from model.onnx import import_onnxruntime
 from model.vad.detector import DetectorStream
@@ -35,29 +35,36 @@ _NETWORK_RATE_HZ: Final = 16_000
 _NETWORK_WINDOW_SAMPLES: Final = 512
 # The network wants the last 64 samples of the window before in front of each window.
 _CONTEXT_SAMPLES: Final = 64
+# So many samples at 8 kHz before each window are needed for its input.
+_KEPT_SAMPLES: Final = UPSAMPLER_HISTORY + _CONTEXT_SAMPLES // 2
 _STATE_SIZE: Final = 128
+
+
+class _Heard(NamedTuple):
+    """A window as it came: it is brought to 16 kHz only if the network is to run."""
+
+    line: Wave
+    gain: float
 
 
 class SileroStream:
     """What the detector remembers of one caller (4 kB)."""
 
-    __slots__ = ("context", "gate", "level", "skipped", "state", "upsampler")
+    __slots__ = ("before", "gate", "level", "skipped", "state")
 
     def __init__(self) -> None:
-        self.upsampler = Upsampler()
         self.level = LineLevel()
-        self.context: Wave = np.zeros(_CONTEXT_SAMPLES, dtype=np.float32)
+        self.before: Wave = np.zeros(_KEPT_SAMPLES, dtype=np.float32)
         self.state: Wave = np.zeros((2, 1, _STATE_SIZE), dtype=np.float32)
         self.gate = QuietGate()
-        self.skipped: Wave | None = None
+        self.skipped: _Heard | None = None
         """The window before, if the network hasn't heard it."""
 
-    def next_input(self, window: Wave) -> Wave:
-        """(256,) at 8 kHz -> (1, 576) at 16 kHz: context, then the window."""
-        doubled = self.upsampler.feed(window)
-        whole = np.concatenate((self.context, doubled))
-        self.context = doubled[-_CONTEXT_SAMPLES:]
-        return whole[np.newaxis]
+    def hear(self, window: Wave, level_db: float) -> _Heard:
+        """(256,) at 8 kHz, with what the network needs of the time before."""
+        line = np.concatenate((self.before, window))
+        self.before = line[-_KEPT_SAMPLES:]
+        return _Heard(line, self.level.gain_for(level_db))
 
 
 class SileroDetector:
@@ -100,30 +107,32 @@ class SileroDetector:
         return SileroStream()
 
     def probabilities(
-        self, streams: Sequence[DetectorStream], windows: Sequence[Wave]
+        self,
+        streams: Sequence[DetectorStream],
+        windows: Waves,
+        levels_db: Sequence[float],
     ) -> list[float]:
-        """(256,) at 8 kHz each -> probability of speech; streams move on one window.
+        """(streams, 256) at 8 kHz -> probabilities of speech; each moves on a window.
 
         Windows as quiet as the line itself are 0.0 without a run. A batch differs from
         single runs by rounding only (below 1e-5).
         """
         answers = [0.0] * len(streams)
-        awake: list[tuple[int, SileroStream, Wave]] = []
-        for row, (stream, window) in enumerate(zip(streams, windows, strict=True)):
+        awake: list[tuple[int, SileroStream, _Heard]] = []
+        for row, (stream, window, level_db) in enumerate(
+            zip(streams, windows, levels_db, strict=True)
+        ):
             caller = _own(stream)
-            level_db = level_dbfs(window)
-            whole = caller.next_input(window)
-            if (gain := caller.level.gain_for(level_db)) != 1.0:
-                whole *= np.float32(gain)
+            heard = caller.hear(window, level_db)
             if caller.gate.is_open(level_db):
-                awake.append((row, caller, whole))
+                awake.append((row, caller, heard))
             else:
-                caller.skipped = whole
+                caller.skipped = heard
         # Whoever wakes up hears the window before first: words begin softly.
         woken = [caller for _, caller, _ in awake if caller.skipped is not None]
         self._run(woken, [c.skipped for c in woken if c.skipped is not None])
         probabilities = self._run(
-            [caller for _, caller, _ in awake], [whole for _, _, whole in awake]
+            [caller for _, caller, _ in awake], [heard for _, _, heard in awake]
         )
         for (row, caller, _), probability in zip(awake, probabilities, strict=True):
             caller.skipped = None
@@ -131,27 +140,35 @@ class SileroDetector:
             answers[row] = probability
         return answers
 
-    def _run(self, callers: list[SileroStream], inputs: list[Wave]) -> list[float]:
-        """(1, 576) each -> probabilities; each caller's state moves on a window."""
+    def _run(self, callers: list[SileroStream], heard: list[_Heard]) -> list[float]:
+        """A window each -> probabilities; each caller's state moves on by it."""
         if not callers:
             return []
+        inputs = _network_inputs(heard)
         if len(callers) == 1:  # most runs, where few calls are held: nothing to join
             [caller] = callers
-            answers, caller.state = self._ask(inputs[0], caller.state)
+            answers, caller.state = self._ask(inputs, caller.state)
             return [float(answers[0, 0])]
         states = np.concatenate([caller.state for caller in callers], axis=1)
-        answers, states = self._ask(np.concatenate(inputs), states)
+        answers, states = self._ask(inputs, states)
         for row, caller in enumerate(callers):
             # A copy: a view would keep the whole batch alive for one call's sake.
             caller.state = states[:, row : row + 1].copy()
         return [float(answer) for answer in answers[:, 0]]  # (B, 1) -> B
 
-    def _ask(self, windows: Wave, states: Wave) -> tuple[Wave, Wave]:
+    def _ask(self, windows: Waves, states: Wave) -> tuple[Wave, Wave]:
         """(B, 576), (2, B, 128) -> probabilities (B, 1) and states (2, B, 128)."""
         answers, states = self._session.run(
             self._outputs, {"input": windows, "sr": self._rate, "state": states}
         )
         return answers, states
+
+
+def _network_inputs(heard: list[_Heard]) -> Waves:
+    """(B, 576) at 16 kHz: context, then the window, as loud as the network likes it."""
+    inputs = upsampled(np.array([one.line for one in heard]))
+    inputs *= np.array([[one.gain] for one in heard], dtype=np.float32)
+    return inputs
 
 
 def _own(stream: DetectorStream) -> SileroStream:

@@ -12,7 +12,7 @@ from typing import Final
 import webrtcvad
 
 from model.audio.frames import FRAME_SAMPLES, RATE_HZ
-from model.audio.pcm import Wave, pcm16_from_wave
+from model.audio.pcm import Waves, pcm16_from_wave
 from model.vad.detector import DetectorStream
 
 # 3 is the strictest; the others take line noise for speech.
@@ -38,9 +38,12 @@ class WebrtcDetector:
         return WebrtcStream()
 
     def probabilities(
-        self, streams: Sequence[DetectorStream], windows: Sequence[Wave]
+        self,
+        streams: Sequence[DetectorStream],
+        windows: Waves,
+        levels_db: Sequence[float],
     ) -> list[float]:
-        """(160,) at 8 kHz each -> 0.0 or 1.0."""
+        """(streams, 160) at 8 kHz -> 0.0 or 1.0 each."""
         answers = []
         for stream, window in zip(streams, windows, strict=True):
             assert isinstance(stream, WebrtcStream)

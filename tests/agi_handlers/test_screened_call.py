@@ -20,7 +20,7 @@ from agi_handlers.records.rows import EventRow, Row, TurnRow
 from agi_handlers.screened_call import attend, open_screen
 from agi_handlers.vicidial.endings import status_of
 from config import load
-from model.audio.pcm import Wave
+from model.audio.pcm import Waves
 from model.audio.prompts import Prompt
 from model.errors import SynthesisFailed
 from model.speech import Answerer, SpeechStatus, WeightsKind
@@ -50,7 +50,10 @@ class VoiceDetector(LoudnessDetector):
     """The fakes' voice is speech, a tone is none."""
 
     def probabilities(
-        self, streams: Sequence[DetectorStream], windows: Sequence[Wave]
+        self,
+        streams: Sequence[DetectorStream],
+        windows: Waves,
+        levels_db: Sequence[float],
     ) -> list[float]:
         return [float(abs(window.mean()) > 0.01) for window in windows]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from model.audio.pcm import Wave
+from model.audio.pcm import Waves
 from model.vad.detector import DetectorStream
 from model.vad.listener import CallerEar
 from model.vad.options import EndpointingOptions
@@ -21,7 +21,10 @@ class LoudnessDetector:
         return object()
 
     def probabilities(
-        self, streams: Sequence[DetectorStream], windows: Sequence[Wave]
+        self,
+        streams: Sequence[DetectorStream],
+        windows: Waves,
+        levels_db: Sequence[float],
     ) -> list[float]:
         return [float(abs(window).mean() > _LOUD) for window in windows]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agi_handlers.audio_leg.batched_ears import BATCH_S, BatchedEars
-from model.audio.pcm import Wave, pcm16_from_wave
+from model.audio.pcm import Waves, pcm16_from_wave
 from model.vad.detector import DetectorStream, SpeechDetector, load_detector
 from model.vad.events import SpeechEvent, SpeechStarted
 from model.vad.listener import CallerEar
@@ -88,7 +88,10 @@ class _BrokenDetector:
         return object()
 
     def probabilities(
-        self, streams: Sequence[DetectorStream], windows: Sequence[Wave]
+        self,
+        streams: Sequence[DetectorStream],
+        windows: Waves,
+        levels_db: Sequence[float],
     ) -> list[float]:
         raise RuntimeError("the network is broken")
 

@@ -11,7 +11,12 @@ from model.audio.frames import (
     ms_from_samples,
     samples_from_ms,
 )
-from model.audio.pcm import level_dbfs, pcm16_from_wave, wave_from_pcm16
+from model.audio.pcm import (
+    level_dbfs,
+    levels_dbfs,
+    pcm16_from_wave,
+    wave_from_pcm16,
+)
 
 
 def test_pcm16_and_wave_are_two_forms_of_the_same_samples() -> None:
@@ -38,6 +43,12 @@ def test_levels_are_against_full_scale() -> None:
     assert level_dbfs(np.zeros(0, dtype=np.float32)) == -120.0
     assert level_dbfs(np.full(100, 1e-7, dtype=np.float32)) == -120.0
     assert level_dbfs(np.full(100, 0.1, dtype=np.float32)) == pytest.approx(-20.0)
+
+
+def test_levels_of_rows_are_those_of_each_row_to_the_last_bit() -> None:
+    rows = np.random.default_rng(5).standard_normal((33, 256)).astype(np.float32)
+    rows *= np.geomspace(1e-7, 0.3, len(rows), dtype=np.float32)[:, np.newaxis]
+    assert levels_dbfs(rows) == [level_dbfs(row) for row in rows]
 
 
 def test_a_frame_is_20_ms_of_telephone_audio() -> None:

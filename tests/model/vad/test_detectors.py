@@ -9,8 +9,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from model.audio.pcm import Wave, pcm16_from_wave, wave_from_pcm16
-from model.vad.detector import DetectorName, SpeechDetector, load_detector
+from model.audio.pcm import Wave, levels_dbfs, pcm16_from_wave, wave_from_pcm16
+from model.vad.detector import (
+    DetectorName,
+    DetectorStream,
+    SpeechDetector,
+    load_detector,
+)
 from model.vad.events import SpeechEnded, SpeechEvent
 from model.vad.listener import CallerEar, feed_together
 from model.vad.silero import SileroDetector
@@ -22,12 +27,19 @@ def detector(request: pytest.FixtureRequest) -> SpeechDetector:
     return load_detector(name)
 
 
+def ask(
+    detector: SpeechDetector, streams: list[DetectorStream], windows: list[Wave]
+) -> list[float]:
+    rows = np.array(windows)
+    return detector.probabilities(streams, rows, levels_dbfs(rows))
+
+
 def judge(detector: SpeechDetector, wave: Wave) -> list[float]:
     """Every whole window of one stream."""
     stream = detector.open_stream()
     size = detector.window_samples
     return [
-        detector.probabilities([stream], [wave[start : start + size]])[0]
+        ask(detector, [stream], [wave[start : start + size]])[0]
         for start in range(0, wave.size - size + 1, size)
     ]
 
@@ -85,9 +97,9 @@ def test_two_calls_of_one_detector_do_not_hear_each_other(
     together = []
     for start in range(0, size * 60, size):
         window = wave_from_pcm16(spoken_call)[start : start + size]
-        together += detector.probabilities([ours], [window])
+        together += ask(detector, [ours], [window])
         noise = (0.3 * rng.standard_normal(size)).astype(np.float32)
-        detector.probabilities([theirs], [noise])
+        ask(detector, [theirs], [noise])
     assert together == alone
 
 
@@ -102,7 +114,7 @@ def test_calls_judged_together_are_judged_as_if_alone(
     together: list[list[float]] = [[] for _ in shifts]
     for step in range(60):
         windows = [wave[shift + step * size :][:size] for shift in shifts]
-        for row, answer in enumerate(detector.probabilities(streams, windows)):
+        for row, answer in enumerate(ask(detector, streams, windows)):
             together[row].append(answer)
     np.testing.assert_allclose(together, alone, atol=1e-4)
 
