@@ -14,6 +14,7 @@ import asyncio
 from typing import Final
 
 from agi_handlers.audio_leg.leg import AudioLeg
+from agi_handlers.conversation.speech_tape import SpeechTape
 from model.audio.frames import RATE_HZ, SAMPLE_BYTES, SAMPLES_PER_MS
 
 _BYTES_PER_MS: Final = SAMPLES_PER_MS * SAMPLE_BYTES
@@ -30,8 +31,7 @@ class BotMouth:
 
     def __init__(self, leg: AudioLeg) -> None:
         self._leg = leg
-        self._speech = bytearray()  # of the current one, from `_dropped` on
-        self._dropped_bytes = 0
+        self._speech = SpeechTape()
         self._given_bytes = 0  # to the leg
         self._leg_began_bytes = 0  # where the leg's own count of heard began
         self._heard_bytes = 0
@@ -43,7 +43,7 @@ class BotMouth:
         self._flowing = asyncio.Event()  # not held
         self._flowing.set()
         self._giving = asyncio.Lock()
-        self._before = bytearray()  # the end of the speech before, as heard
+        self._before = b""  # the end of the speech before, as heard
         self._silent_since_s: float | None = None
 
     @property
@@ -61,15 +61,15 @@ class BotMouth:
 
     async def play(self, pcm16: bytes) -> None:
         """Say this behind what is being said; waits while the leg has enough."""
-        self._speech += pcm16
-        self._forget_heard()
+        self._speech.append(pcm16)
+        self._speech.forget_before(self._position_bytes() - _KEPT_HEARD_BYTES)
         await self._give()
-        if self._end_bytes - self._heard_bytes > _MAX_HELD_BYTES:
+        if self._speech.end_bytes - self._heard_bytes > _MAX_HELD_BYTES:
             await self._flowing.wait()
 
     async def play_filler(self, pcm16: bytes) -> None:
         """The same, but it is no part of the speech."""
-        begin = self._end_bytes
+        begin = self._speech.end_bytes
         self._fillers.append((begin, begin + len(pcm16)))
         await self.play(pcm16)
 
@@ -120,40 +120,36 @@ class BotMouth:
 
     def finished(self) -> None:
         """The leg has reported that all was heard."""
-        self._heard_bytes = self._end_bytes
+        self._heard_bytes = self._speech.end_bytes
         self.lower(is_lowered=False)
         self._forget()
 
     def recently_heard(self, num_samples: int) -> bytes:
         """What the caller heard of the bot up to now, silence included: pcm16."""
-        position = self._position_bytes() - self._dropped_bytes
-        heard = bytes(self._before + self._speech[: max(0, position)])
+        position, num_bytes = self._position_bytes(), num_samples * SAMPLE_BYTES
+        heard = self._before + self._speech.cut(position - num_bytes, position)
         if self._silent_since_s is not None:
             silent_s = asyncio.get_running_loop().time() - self._silent_since_s
             silence = min(round(silent_s * RATE_HZ), num_samples)
             heard += bytes(silence * SAMPLE_BYTES)
-        return heard[-num_samples * SAMPLE_BYTES :]
+        return heard[-num_bytes:]
 
     # --- inside ---
-
-    @property
-    def _end_bytes(self) -> int:
-        return self._dropped_bytes + len(self._speech)
 
     def _position_bytes(self) -> int:
         """How far the caller has heard the current speech; never goes back."""
         if not self._is_held:
             at = self._leg_began_bytes + self._leg.heard_ms() * _BYTES_PER_MS
             # a leg that has reported the end counts from nothing again
-            self._heard_bytes = min(max(self._heard_bytes, at), self._end_bytes)
+            self._heard_bytes = min(max(self._heard_bytes, at), self._speech.end_bytes)
         return self._heard_bytes
 
     async def _give(self) -> None:
         """Hand the leg what it has not got; one at a time, so in order."""
         async with self._giving:
-            while not self._is_held and self._given_bytes < self._end_bytes:
-                begin = self._given_bytes - self._dropped_bytes
-                step = bytes(self._speech[begin : begin + _STEP_BYTES])
+            while not self._is_held and self._given_bytes < self._speech.end_bytes:
+                begin = self._given_bytes
+                step = self._speech.cut(begin, begin + _STEP_BYTES)
                 self._given_bytes += len(step)
                 self._break_silence()
                 await self._leg.play(step)
@@ -162,11 +158,11 @@ class BotMouth:
                 self._leg.end_of_speech()
 
     def _forget(self) -> None:
-        heard = self._speech[: max(0, self._heard_bytes - self._dropped_bytes)]
+        at = self._heard_bytes
+        heard = self._speech.cut(at - _KEPT_HEARD_BYTES, at)
         self._before = (self._before + heard)[-_KEPT_HEARD_BYTES:]
-        self._speech = bytearray()
-        self._dropped_bytes = self._given_bytes = self._leg_began_bytes = 0
-        self._heard_bytes = 0
+        self._speech = SpeechTape()
+        self._given_bytes = self._leg_began_bytes = self._heard_bytes = 0
         self._fillers.clear()
         self._is_whole = self._is_end_told = self._is_held = False
         self._flowing.set()
@@ -179,10 +175,3 @@ class BotMouth:
         silence = min(round(silent_s * RATE_HZ) * SAMPLE_BYTES, _KEPT_HEARD_BYTES)
         self._before = (self._before + bytes(silence))[-_KEPT_HEARD_BYTES:]
         self._silent_since_s = None
-
-    def _forget_heard(self) -> None:
-        """A long speech need not be kept from its beginning."""
-        num_bytes = self._position_bytes() - self._dropped_bytes - _KEPT_HEARD_BYTES
-        if num_bytes > _KEPT_HEARD_BYTES:
-            del self._speech[:num_bytes]
-            self._dropped_bytes += num_bytes
