@@ -49,7 +49,7 @@ def load_detector(name: DetectorName) -> SpeechDetector:
     Raises:
         ModelLoadError: its model is not installed or cannot be read.
     """
-    # Only the one that is used gets imported: onnxruntime costs 30 MB.
+    # Only the one that is used gets imported: each has libraries of its own.
     if name == "silero":
         from model.vad.silero import SileroDetector
 

