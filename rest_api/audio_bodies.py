@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 import pybase64
 
+from model.audio.containers import is_audio_file
 from model.audio.pcm import wave_from_pcm16
 from model.audio.resample import resample
 from model.audio.wav import AudioLimits, read_audio
@@ -115,67 +116,6 @@ def read_encoded(
     if clip.duration_s < _MIN_CLIP_S:
         raise InvalidAudio(f"the audio is shorter than {_MIN_CLIP_S:g} s")
     return clip
-
-
-def is_audio_file(encoded: bytes) -> bool:
-    """Whether the bytes begin as a file that says its own format does."""
-    head = encoded[:12]
-    return (
-        (head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE")
-        or head[:4] in (b"fLaC", b"OggS", b".snd", b"caff")
-        or (head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"))
-        or head[:3] == b"ID3"
-        or _is_mp3_frame(encoded)
-    )
-
-
-def _is_mp3_frame(encoded: bytes) -> bool:
-    """MPEG audio layer III without a tag: the sync word, and no reserved value.
-
-    Bare samples may begin with those bits too (-1 and one of few neighbours), so the
-    next frame has to be where the first one says.
-    """
-    first_bytes = _mp3_frame_bytes(encoded[:4])
-    return bool(first_bytes) and bool(
-        _mp3_frame_bytes(encoded[first_bytes : first_bytes + 4])
-    )
-
-
-# MPEG audio layer III: kbit/s by index, for version 1 and for versions 2 and 2.5.
-_MP3_KBITS_V1: Final = (
-    0,
-    32,
-    40,
-    48,
-    56,
-    64,
-    80,
-    96,
-    112,
-    128,
-    160,
-    192,
-    224,
-    256,
-    320,
-)
-_MP3_KBITS_V2: Final = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_MP3_RATES_HZ: Final = (44_100, 48_000, 32_000)  # halved for 2, quartered for 2.5
-
-
-def _mp3_frame_bytes(header: bytes) -> int:
-    """Length of the layer III frame with this header; 0 if it isn't one."""
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
-        return 0
-    version = header[1] >> 3 & 3  # 3: version 1, 2: version 2, 0: version 2.5
-    kbits_index, rate_index = header[2] >> 4, header[2] >> 2 & 3
-    if version == 1 or kbits_index in (0, 15) or rate_index == 3:
-        return 0
-    is_v1 = version == 3
-    kbits = (_MP3_KBITS_V1 if is_v1 else _MP3_KBITS_V2)[kbits_index]
-    rate_hz = _MP3_RATES_HZ[rate_index] >> {3: 0, 2: 1, 0: 2}[version]
-    padding = header[2] >> 1 & 1
-    return (144 if is_v1 else 72) * kbits * 1000 // rate_hz + padding
 
 
 def _bare_samples(pcm16: bytes, sampling_rate: int, limits: AudioLimits) -> AudioClip:

@@ -1,4 +1,4 @@
-"""Recordings in and out: any file libsndfile reads -> one mono wave, and WAV files.
+"""Recordings in and out: WAV, FLAC, OGG, MP3, AIFF -> one mono wave, and WAV files.
 
 What comes from outside is untrusted: it is decoded in blocks under limits, so that a
 small file cannot become a large one, and what isn't usable audio is refused with one
@@ -17,16 +17,12 @@ from typing import Final
 import numpy as np
 import soundfile
 
+from model.audio.containers import harmless
 from model.audio.frames import SAMPLE_BYTES
 from model.audio.pcm import Wave, pcm16_from_wave
 from model.audio.resample import StreamResampler
 from model.errors import InvalidAudio
 
-# libsndfile reads two dozen formats; these are the ones callers, operators and
-# browsers have. Fewer parsers face the outside.
-_FORMATS: Final = frozenset(
-    {"WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF"}
-)
 _BLOCK_SAMPLES: Final = 1 << 16
 # Float files may overshoot full scale by some dB; beyond this the writer stored
 # integers as floats and everything would be clipped to noise.
@@ -54,11 +50,11 @@ def read_audio(
     Channels are averaged, samples beyond full scale clipped.
 
     Raises:
-        InvalidAudio: not a known audio file, empty, too long, too large, an absurd
-            rate or number of channels, or samples that aren't numbers.
+        InvalidAudio: not a file of those kinds, empty, too long, too large, an absurd
+            rate, codec or number of channels, or samples that aren't numbers.
     """
     limits = limits or AudioLimits()
-    encoded = _encoded(source, limits)
+    encoded = harmless(_encoded(source, limits))
     try:
         with soundfile.SoundFile(io.BytesIO(encoded)) as recording:
             _check_header(recording, limits)
@@ -123,8 +119,6 @@ def _encoded(source: bytes | Path, limits: AudioLimits) -> bytes:
 
 
 def _check_header(recording: soundfile.SoundFile, limits: AudioLimits) -> None:
-    if recording.format not in _FORMATS:
-        raise InvalidAudio(f"{recording.format} files are not accepted")
     if not limits.min_rate_hz <= recording.samplerate <= limits.max_rate_hz:
         raise InvalidAudio(
             f"a rate of {recording.samplerate} Hz is outside "

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from model.audio.containers import is_audio_file
 from model.engine.scripted import ScriptedEngine, ScriptedOptions
 from model.errors import InvalidAudio
 from rest_api.app import AppOptions
-from rest_api.audio_bodies import decode_audio, is_audio_file
+from rest_api.audio_bodies import decode_audio
 from rest_api.service_state import ServiceState
 from tests.rest_api.serving import serving, starting_app, until
 

@@ -268,6 +268,36 @@ async def test_audio_that_is_none_is_refused(made: Callable[[], bytes]) -> None:
         assert answer.json()["error"]["code"] == "invalid_audio"
 
 
+_TAG = b"ID3\4\0\0\0\0\0\0"
+"""An empty one: libsndfile skips it and guesses again what the file is."""
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        *[
+            (_TAG + file_of(name), "none of WAV, FLAC, OGG, MP3 and AIFF")
+            for name in ("IRCAM", "MAT4", "NIST", "PAF")
+        ],
+        *[(file_of(name), "none of WAV") for name in ("CAF", "AU", "W64", "MAT5")],
+        (file_of("WAV", "IMA_ADPCM"), "format tag 0x0011 and 4 bits"),
+        (_TAG + file_of("WAV", "MS_ADPCM"), "format tag 0x0002 and 4 bits"),
+        (file_of("AIFF", "IMA_ADPCM"), "codec b'ima4'"),
+        (wav_with()[:32] + b"\7\0" + wav_with()[34:], "in blocks of 7 bytes"),
+    ],
+)
+async def test_files_with_parsers_of_their_own_reach_none(
+    made: bytes, says: str
+) -> None:
+    async with http() as client:
+        answer = await client.post(
+            "/chat/audio", content=made, headers={"Content-Type": "audio/wav"}
+        )
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "invalid_audio"
+    assert says in answer.json()["error"]["message"]
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     start=st.sampled_from(

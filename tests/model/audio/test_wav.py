@@ -48,14 +48,24 @@ def encode(
         ("WAV", "PCM_U8", 11_025),
         ("WAV", "ULAW", 8000),
         ("WAV", "ALAW", 8000),
-        ("WAV", "GSM610", 8000),
+        ("WAV", "PCM_32", 8000),
+        ("WAV", "DOUBLE", 8000),
         ("WAVEX", "PCM_16", 22_050),
+        ("WAVEX", "PCM_24", 8000),
+        ("WAVEX", "FLOAT", 8000),
+        ("WAVEX", "ULAW", 8000),
+        ("RF64", "PCM_16", 16_000),
         ("FLAC", "PCM_16", 16_000),
         ("OGG", "VORBIS", 48_000),
         ("OGG", "OPUS", 48_000),
         ("MP3", "MPEG_LAYER_III", 44_100),
         ("AIFF", "PCM_16", 16_000),
-        ("AU", "ULAW", 8000),
+        ("AIFF", "PCM_24", 8000),
+        ("AIFF", "PCM_S8", 8000),
+        ("AIFF", "FLOAT", 8000),
+        ("AIFF", "DOUBLE", 8000),
+        ("AIFF", "ULAW", 8000),
+        ("AIFF", "ALAW", 8000),
     ],
 )
 @pytest.mark.parametrize("wanted_hz", [8000, 16_000])
@@ -67,7 +77,7 @@ def test_a_tone_survives_every_format_and_rate(
     assert wave.dtype == np.float32
     # MP3 pads with its encoder's delay.
     assert 0.5 * wanted_hz - 2 <= wave.size <= 0.65 * wanted_hz
-    # 0.5 s in long frames (GSM, MP3) has some fade at its edges.
+    # 0.5 s in long frames (MP3) has some fade at its edges.
     assert level_dbfs(wave) == pytest.approx(-9.03, abs=1.2)
 
 
@@ -111,8 +121,15 @@ def test_an_overshooting_float_file_is_clipped() -> None:
         (encode(tone(8000), 1000), "rate of 1000 Hz"),
         (encode(tone(8000), 400_000), "rate of 400000 Hz"),
         (encode(np.zeros((80, 12), dtype=np.float32), 8000), "12 channels"),
-        (encode(tone(8000), 8000, "W64")[:60], "not a readable audio file"),
-        (encode(tone(8000), 8000, "MAT5"), "not accepted"),
+        *[
+            (encode(tone(8000), 8000, name), "none of WAV, FLAC, OGG, MP3 and AIFF")
+            for name in ("MAT4", "MAT5", "IRCAM", "NIST", "PAF", "W64", "AU", "CAF")
+        ],
+        *[
+            (encode(tone(8000), 8000, "WAV", codec), "are not accepted")
+            for codec in ("IMA_ADPCM", "MS_ADPCM", "GSM610", "G721_32")
+        ],
+        (encode(tone(8000), 8000, "AIFF", "IMA_ADPCM"), "are not accepted"),
     ],
 )
 def test_what_is_not_usable_audio_is_refused_in_one_line(
