@@ -30,6 +30,7 @@ import httpx
 
 from agi_handlers.supervision.freeze_watch import FreezeWatch, activity_of
 from model.client import tls_context
+from model.http_bodies import plain_client
 from telemetry import fields
 
 logger = logging.getLogger(__name__)
@@ -372,7 +373,7 @@ def _how(returncode: int | None) -> str:
 def _poller(
     options: SidecarOptions, context: ssl.SSLContext | None
 ) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
+    return plain_client(
         base_url=options.url,
         timeout=options.live_timeout_s,
         verify=context or True,

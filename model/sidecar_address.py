@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from model.http_bodies import plain_client
+
 
 def tls_context(url: str) -> ssl.SSLContext | None:
     """How to check the certificate behind `url`; None: there is none.
@@ -46,7 +48,7 @@ def checked_url(url: str) -> str:
 
 def http_client(url: str, api_key: str, timeout_s: float) -> httpx.AsyncClient:
     """A client for one sidecar; closing it is the caller's."""
-    return httpx.AsyncClient(
+    return plain_client(
         base_url=url,
         headers=key_headers(api_key),
         timeout=timeout_s,

@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "agi_handlers": (
         *(*SHARED, "agi_handlers"),
         *("model.speech", "model.client", "model.errors", "model.audio", "model.vad"),
+        *("model.http_bodies",),
     ),
 }
 # Libraries that have no place beside 20 ms frames: importing them takes seconds and

@@ -48,6 +48,7 @@ from agi_handlers.vicidial.permissions import missing_in_groups, missing_permiss
 from config import Settings, comma_list
 from model.audio.prompts import PromptUnusable, load_languages, load_prompts
 from model.errors import SpeechError
+from model.http_bodies import plain_client
 from model.vad.detector import load_detector
 from rest_api.auth import ApiKeysInvalid, KeyRing
 from rest_api.engines import DEMO_MODEL, choose_model
@@ -423,7 +424,7 @@ async def _speech_half(settings: Settings, url: str) -> Finding:
     is_ours = not settings.api_url
     try:
         # on loopback the certificate names another host
-        async with httpx.AsyncClient(
+        async with plain_client(
             timeout=_TIMEOUT_S, trust_env=False, verify=not is_ours, headers=headers
         ) as http:
             health = (await http.get(f"{url}/health")).json()
@@ -479,7 +480,7 @@ async def _model_server(settings: Settings, url: str) -> Finding:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     address = url if url.endswith("/v1") else f"{url}/v1"
     try:
-        async with httpx.AsyncClient(timeout=_TIMEOUT_S, headers=headers) as http:
+        async with plain_client(timeout=_TIMEOUT_S, headers=headers) as http:
             answer = await http.get(f"{address}/models")
             answer.raise_for_status()
             names = [str(model["id"]) for model in answer.json()["data"]]
@@ -617,7 +618,7 @@ async def _clock(settings: Settings) -> AsyncIterator[Finding]:
         return
     verify = str(settings.vicidial_ca) if settings.vicidial_ca else True
     try:
-        async with httpx.AsyncClient(
+        async with plain_client(
             timeout=_TIMEOUT_S, trust_env=False, verify=verify
         ) as http:
             answer = await http.get(settings.vicidial_url)

@@ -55,6 +55,7 @@ from agi_handlers.vicidial.responses import (
     data_lines,
     read_response,
 )
+from model.http_bodies import plain_client
 from telemetry import ERRORS, fields
 
 logger = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ class VicidialClient:
 
     async def __aenter__(self) -> Self:
         options = self._options
-        self._http = httpx.AsyncClient(
+        self._http = plain_client(
             base_url=options.url.rstrip("/"),
             timeout=httpx.Timeout(options.timeout_s, connect=options.connect_timeout_s),
             limits=httpx.Limits(

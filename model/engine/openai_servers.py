@@ -19,7 +19,7 @@ import httpx
 
 from model.engine.openai_wire import error_of, model_named
 from model.errors import SpeechError, SpeechUnavailable
-from model.http_bodies import read_bounded
+from model.http_bodies import plain_client, read_bounded
 from telemetry import fields
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class ModelServers:
         self._known: WeakKeyDictionary[Session, ModelServer] = WeakKeyDictionary()
         self._servers = [
             ModelServer(
-                httpx.AsyncClient(
+                plain_client(
                     base_url=url.rstrip("/").removesuffix("/v1"),
                     headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
                     timeout=httpx.Timeout(read_timeout_s, connect=connect_timeout_s),

@@ -19,7 +19,7 @@ import numpy as np
 
 from model.audio.pcm import Wave, wave_from_pcm16
 from model.errors import SynthesisFailed
-from model.http_bodies import read_bounded
+from model.http_bodies import plain_client, read_bounded
 from model.tts.errors import SynthesisOverloaded, SynthesizerUnavailable, VoiceUnknown
 from model.tts.shaping import ShapingOptions, SpeechShaper, gain_for
 from model.tts.synthesizer import MAX_TEXT_CHARS, SynthesizerStatus
@@ -62,7 +62,7 @@ class OpenAiSpeech:
         self._shaping = shaping or ShapingOptions()
         self._url = options.url.rstrip("/").removesuffix("/v1") + "/v1/audio/speech"
         key = {"Authorization": f"Bearer {options.api_key}"} if options.api_key else {}
-        self._http = httpx.AsyncClient(
+        self._http = plain_client(
             headers=key,
             timeout=httpx.Timeout(
                 options.silence_timeout_s,
