@@ -81,9 +81,19 @@ make_venv() {
   "$python" -m venv .venv || die 3 "$python could not make .venv"
 }
 
+# The pip that Python brings may be years old: older ones let a package or an index
+# write outside of .venv (CVE-2026-8643, CVE-2026-13346).
+renew_pip() {
+  .venv/bin/python -m pip install --disable-pip-version-check --no-input --quiet \
+    --retries 1 "pip>=26.2" ||
+    echo "start_server.sh: pip 26.2 or newer could not be had; going on with" \
+      "$(.venv/bin/python -m pip --version), which has known faults" >&2
+}
+
 install_packages() {
   echo "start_server.sh: installing requirements.txt into .venv (minutes, the first time)" >&2
   rm -f "$STAMP"
+  renew_pip
   .venv/bin/python -m pip install --disable-pip-version-check --no-input --quiet \
     -r requirements.txt ||
     die 5 "pip could not install requirements.txt; its message is above." \

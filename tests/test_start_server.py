@@ -20,7 +20,9 @@ case "$*" in
   *version_info*) [ -z "${TOO_OLD:-}" ] ;;
   *sys.version*) echo "3.11 for tests" ;;
   "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+  *"pip>="*) [ -z "${NO_NETWORK:-}${OLD_INDEX:-}" ] ;;
   *"pip install"*) [ -z "${NO_NETWORK:-}" ] ;;
+  "-m pip --version") echo "pip 23.2.1" ;;
 esac
 """
 
@@ -53,7 +55,7 @@ class Checkout:
 
     @property
     def num_installs(self) -> int:
-        return self.notes.read_text().count("pip install")
+        return self.notes.read_text().count("-r requirements.txt")
 
 
 @pytest.fixture
@@ -90,6 +92,21 @@ def test_a_failed_install_is_tried_again(checkout: Checkout) -> None:
     assert failed.returncode == 5
     assert "could not install" in failed.stderr
     assert checkout.run("--setup").returncode == 0
+    assert checkout.num_installs == 1
+
+
+def test_pip_is_renewed_before_it_installs_anything_else(checkout: Checkout) -> None:
+    assert "known faults" not in checkout.run("--setup").stderr
+    asked = checkout.notes.read_text()
+    assert 0 < asked.index("pip>=26.2") < asked.index("-r requirements.txt")
+    checkout.run("--setup")
+    assert "pip>=" not in checkout.notes.read_text()
+
+
+def test_where_there_is_no_newer_pip_the_old_one_installs(checkout: Checkout) -> None:
+    run = checkout.run("--setup", OLD_INDEX="1")
+    assert run.returncode == 0
+    assert "going on with pip 23.2.1, which has known faults" in run.stderr
     assert checkout.num_installs == 1
 
 
