@@ -13,6 +13,8 @@ the call (the frame that was least late has none).  A frame the wheel skips make
 later ones of that call late.  `tick` is the wheel's own lateness inside the phone half.
 The ceiling: 200 calls are 20,000 socket operations a second.
 
+--in-unison: all callers talk at the same time, and are silent at the same time.
+
 --operators watch: each call has the tap that the console's levels come from, as in the
 service; listen: and somebody listens in to every one of them.
 
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -100,7 +103,7 @@ def main() -> int:
             f"{result['tick_late_p99_ms']:>8} {result['frames_skipped']:>7}",
             flush=True,
         )
-    names = ("vad", "operators", "loop", "seconds")
+    names = ("vad", "operators", "loop", "seconds", "in_unison")
     parameters = {name: getattr(options, name) for name in names}
     print(
         json.dumps({"results": results, **parameters, **provenance("uvloop", "numpy")})
@@ -113,6 +116,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--calls", default="50", help="numbers of calls, comma list")
     parser.add_argument("--vad", choices=_VADS, default="silero")
     parser.add_argument("--seconds", type=float, default=10.0, help="time measured")
+    parser.add_argument("--in-unison", action="store_true", help="all talk at once")
     parser.add_argument("--operators", choices=_OPERATORS, default="none")
     parser.add_argument("--loop", choices=_LOOPS, default="uvloop")
     parser.add_argument("--role", choices=["all", "phone", "asterisk"], default="all")
@@ -151,6 +155,7 @@ def _start(
         command += [f"--{name}", str(getattr(options, name))]
     command += ["--calls", str(num_calls), "--agi-port", str(agi_port)]
     command += ["--core", str(core)]
+    command += ["--in-unison"] * options.in_unison
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -320,6 +325,8 @@ async def _phone(options: argparse.Namespace) -> dict[str, Any]:
             exchange = _Exchange(chooser, detector, BatchedEars(), options.operators)
             server_options = AgiServerOptions(host="127.0.0.1", port=0)
             async with AgiServer({"bench": exchange.talk}, server_options) as server:
+                gc.collect()  # as the service does when it opens
+                gc.freeze()
                 memory_before = process.memory_info().rss
                 print(server.port, flush=True)
                 await _until(
@@ -374,7 +381,7 @@ async def _asterisk(options: argparse.Namespace) -> dict[str, Any]:
     _pin(options.core)
     num_calls = int(options.calls)
     calls = await place_calls(num_calls, "127.0.0.1", options.agi_port)
-    talking = asyncio.create_task(talk(calls))
+    talking = asyncio.create_task(talk(calls, in_unison=options.in_unison))
     await asyncio.sleep(_SETTLE_S)
     for call in calls:
         call.is_measuring = True

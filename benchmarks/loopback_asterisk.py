@@ -124,17 +124,23 @@ class LoopbackCall(asyncio.Protocol):
         return (behind - behind.min()) * 1000 if len(times) else times
 
 
-async def talk(calls: list[LoopbackCall]) -> None:
-    """A frame a call every 20 ms, the calls spread over the 20 ms in groups."""
+async def talk(calls: list[LoopbackCall], *, in_unison: bool = False) -> None:
+    """A frame a call every 20 ms, the calls spread over the 20 ms in groups.
+
+    in_unison: all callers talk at once and are silent at once; otherwise half of them
+    talk at any moment.
+    """
     frames = _frames()
-    groups = [calls[first::_NUM_GROUPS] for first in range(_NUM_GROUPS)]
+    ahead = 0 if in_unison else len(frames) / max(1, len(calls))
+    callers = [(call, round(place * ahead)) for place, call in enumerate(calls)]
+    groups = [callers[first::_NUM_GROUPS] for first in range(_NUM_GROUPS)]
     begin_s, step = time.monotonic(), 0
     while True:
         group = groups[step % _NUM_GROUPS]
-        message = frames[step // _NUM_GROUPS % len(frames)]
-        for call in group:
+        frame = step // _NUM_GROUPS
+        for call, frames_ahead in group:
             if call.transport is not None and not call.transport.is_closing():
-                call.transport.write(message)
+                call.transport.write(frames[(frame + frames_ahead) % len(frames)])
         behind = int((time.monotonic() - begin_s) / _FRAME_S * _NUM_GROUPS) - step
         step += max(1, behind)  # a client that was held up does not burst either
         await asyncio.sleep(
