@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Final
 
 from model.vad.options import EndpointingOptions
@@ -21,6 +22,11 @@ class CallerLevel:
         self._usual_db: float | None = None
         self._forgotten_db = 0.0
         self._levels_db: list[float] = []
+
+    @property
+    def usual_db(self) -> float | None:
+        """His loud level; None before his first utterance has ended."""
+        return self._usual_db
 
     def wait(self, duration_s: float) -> None:
         """Nobody spoke for so long."""
@@ -81,6 +87,45 @@ class LineFloor:
         o = self._options
         above = min(self._floor_db + o.above_floor_db, loudest_db - o.least_drop_db)
         return max(above, loudest_db - o.loud_drop_db)
+
+
+class LineLoudness:
+    """How loud the line gets by itself, nobody's turn being on it.
+
+    A full room's voices are speech to every detector, and at times as loud as a soft
+    word of the caller's. Whoever interrupts the bot stands out from them.
+    """
+
+    __slots__ = ("_levels_db", "_num_latest", "_options")
+
+    _QUANTILE: Final = 0.9
+    _REMEMBERED_WINDOWS: Final = 100  # of 32 ms
+    # Fewer say nothing of how loud it gets.
+    _FEWEST_WINDOWS: Final = 30
+
+    def __init__(self, options: EndpointingOptions, num_latest: int) -> None:
+        """`num_latest` windows are what is judged, and not what it is judged by."""
+        self._options = options
+        self._num_latest = num_latest
+        self._levels_db: deque[float] = deque(maxlen=self._REMEMBERED_WINDOWS)
+
+    def hear(self, level_db: float) -> None:
+        """A window outside of any utterance."""
+        self._levels_db.append(level_db)
+
+    def stands_out(self, level_db: float, usual_db: float | None) -> bool:
+        """Whether it is louder than that. `usual_db`: of the caller, if known.
+
+        Speech about as loud as he usually is stands out from everything.
+        """
+        if len(self._levels_db) < self._FEWEST_WINDOWS:
+            return True
+        before = sorted(list(self._levels_db)[: -self._num_latest])
+        loud_db = before[int(self._QUANTILE * (len(before) - 1))]
+        needed_db = loud_db + self._options.above_line_db
+        if usual_db is not None:
+            needed_db = min(needed_db, usual_db - self._options.surely_his_drop_db)
+        return level_db >= needed_db
 
 
 class VoicesBehind:

@@ -18,7 +18,8 @@ tell a pause from an end for speakers unseen: pitch, level and rhythm before the
 (AUC 0.55), the detector's inner state (0.58), how much was said before.
 
 Whose speech it is. Voices in the background pass every detector. They are softer than
-the caller: speech far below his own level neither opens a turn nor keeps one open.
+the caller: speech far below his own level neither opens a turn nor keeps one open, and
+what does not stand out from the line as it was does not interrupt the bot.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from model.audio.frames import RATE_HZ, SAMPLES_PER_MS, samples_from_ms
 from model.vad.caller_habits import (
     CallerLevel,
     LineFloor,
+    LineLoudness,
     PauseHabit,
     VoicesBehind,
 )
@@ -69,6 +71,9 @@ class Endpointing:
         self._lag_samples = samples_from_ms(options.detector_lag_ms)
         self._level = CallerLevel(options)
         self._floor = LineFloor(options)
+        self._loudness = LineLoudness(
+            options, self._windows(options.barge_in_within_ms)
+        )
         self._behind = VoicesBehind(options)
         self._habit = PauseHabit(options)
         self._state = _State.QUIET
@@ -148,7 +153,8 @@ class Endpointing:
         self._level.wait(self._window_samples / RATE_HZ)
         is_speech = probability >= self._options.speech_probability
         self._recent.append(_Evidence(is_speech, level_db))
-        if is_speech and self._level.may_be_caller(level_db):
+        self._loudness.hear(level_db)
+        if is_speech and self._may_be_his(level_db):
             within = self._windows(self._options.barge_in_within_ms)
             self._sign_until_samples = self._now_samples + within * self._window_samples
         first = self._first_evidence()
@@ -168,10 +174,18 @@ class Endpointing:
         levels = [evidence.level_db for evidence in recent if evidence.is_speech]
         if len(levels) < self._windows(needed):
             return None
-        if not self._level.may_be_caller(max(levels)):
+        if not self._may_be_his(max(levels)):
             return None
         first = next(i for i, evidence in enumerate(recent) if evidence.is_speech)
         return len(recent) - first
+
+    def _may_be_his(self, level_db: float) -> bool:
+        if not self._level.may_be_caller(level_db):
+            return False
+        # What interrupts the bot in vain costs more than a turn that is nobody's.
+        return not self.bot_is_talking or self._loudness.stands_out(
+            level_db, self._level.usual_db
+        )
 
     def _open(self, num_windows_ago: int) -> None:
         heard = list(self._recent)[-num_windows_ago:]

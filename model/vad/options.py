@@ -106,6 +106,12 @@ class EndpointingOptions:
     merged in place of 60 %, none more cut."""
     open_drop_db: float = 12.0
     """Speech this far below the caller's usual loud level opens no turn."""
+    above_line_db: float = 4.0
+    surely_his_drop_db: float = 4.0
+    """While the bot talks, speech opens a turn if it is so far above what the line gets
+    to by itself, or no further below the caller's usual loud level than that. Measured
+    with babble 10 dB below the caller: 0.4 false interruptions a minute in place of 11,
+    1.5 % of true ones missed in place of 43 %; none missed or later on quiet lines."""
     forget_level_db_s: float = 0.5
     max_forget_level_db: float = 15.0
     """The level expected of the caller sinks with time: he may have put the phone down,

@@ -305,6 +305,51 @@ def test_a_caller_who_became_soft_is_heard_again_after_a_while() -> None:
     assert kinds(hear(ear, "-" * 10)) == ["Started"]
 
 
+def _room(ear: Endpointing, windows: int) -> list[SpeechEvent]:
+    """Voices of a full room: speech to the detector, now louder, now softer."""
+    return [
+        event
+        for window in range(windows)
+        for event in ear.on_window(0.9, -30.0 if window % 2 == 0 else -35.0)
+    ]
+
+
+def test_a_full_rooms_voices_do_not_interrupt_the_bot_but_the_caller_does() -> None:
+    ear = endpointing()
+    ear.bot_is_talking = True
+    for _ in range(40):  # first words of others, each too short to count
+        assert kinds(_room(ear, 3)) == []
+        hear(ear, silence(130))
+    assert kinds(_room(ear, 60)) == []
+    assert not ear.may_be_starting
+    louder = [event for _ in range(8) for event in ear.on_window(0.9, -22.0)]
+    assert kinds(louder) == ["Started"]
+
+
+def test_a_full_rooms_voices_open_a_turn_when_the_bot_is_silent() -> None:
+    ear = endpointing()
+    ear.bot_is_talking = True
+    for _ in range(40):
+        _room(ear, 3)
+        hear(ear, silence(130))
+    ear.bot_is_talking = False
+    assert kinds(_room(ear, 10)) == ["Started"]
+
+
+def test_nobody_has_to_be_louder_than_he_usually_is() -> None:
+    ear = endpointing()
+    for _ in range(8):
+        ear.on_window(0.9, -29.0)
+    hear(ear, silence(700))
+    ear.bot_is_talking = True
+    for _ in range(40):
+        _room(ear, 3)
+        hear(ear, silence(130))
+    # No 4 dB above the room, but as loud as he was.
+    his = [event for _ in range(8) for event in ear.on_window(0.9, -29.0)]
+    assert kinds(his) == ["Started"]
+
+
 # --- too long, and forced ---------------------------------------------------------
 
 
