@@ -17,12 +17,12 @@ from model.training.phrasings import (
     CLOSERS,
     COMMONEST,
     FOREIGN_SENTENCES,
+    HELD_OUT,
     OPENERS,
     OUTSIDE_SENTENCES,
     OUTSIDE_WORDS,
     PHRASINGS,
     PIECES,
-    held_out,
 )
 from model.training.synonyms import vary
 
@@ -80,12 +80,9 @@ class Spoken:
     language: str = "en"
 
 
-@functools.cache
 def templates(intent: str, split: Split) -> tuple[str, ...]:
     """Templates of an intent."""
-    kept = held_out(PHRASINGS[intent])
-    wanted = split == "held_out"
-    return tuple(t for t in PHRASINGS[intent] if (t in kept) == wanted)
+    return (PHRASINGS if split == "train" else HELD_OUT)[intent]
 
 
 @functools.cache
@@ -238,7 +235,9 @@ def is_complete(text: str) -> bool:
 
 @functools.cache
 def _whole_turns() -> Recogniser:
-    whole = (pattern(t) for intent in INTENTS for t in PHRASINGS[intent])
+    whole = (
+        pattern(t) for intent in INTENTS for t in PHRASINGS[intent] + HELD_OUT[intent]
+    )
     return Recogniser(whole, _slot_patterns(), before=(_perhaps(OPENERS),))
 
 

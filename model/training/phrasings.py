@@ -2,19 +2,16 @@
 
 In a template ``(a|b)`` is a choice, ``[a]`` may be left out, ``<piece>`` is one of the
 shared ways of `pieces.txt` and ``{slot}`` is filled by the grammar. The first phrasings
-of an intent are the commonest; they are always trained on. Of the others every eighth,
-chosen by its checksum, is kept for tests only.
+of an intent are the commonest. Those of `held_out.txt` are for tests only.
 """
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 COMPANY = "Riverside Services"
 AGENT = "Robin"
 COMMONEST = 6
-HELD_OUT_SHARE = 8  # one in so many
 
 _FOLDER = Path(__file__).parent / "language"
 
@@ -47,6 +44,7 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
     for name in ("talk", "service", "scheduling", "endings")
     for intent, phrasings in _sections(name).items()
 }
+HELD_OUT = _sections("held_out")
 SYNONYMS: tuple[tuple[str, ...], ...] = tuple(
     tuple(phrase.strip() for phrase in line.split(" | ")) for line in _lines("synonyms")
 )
@@ -59,13 +57,6 @@ FOREIGN_SENTENCES = {
     for name, sentences in _OUTSIDE.items()
     if name not in {"words", "sentences"}
 }
-
-
-def held_out(phrasings: tuple[str, ...]) -> frozenset[str]:
-    """Those of an intent's phrasings that are for tests only."""
-    rare = sorted(phrasings[COMMONEST:], key=lambda p: zlib.crc32(p.encode()))
-    return frozenset(rare[: max(len(phrasings) // HELD_OUT_SHARE, 2)])
-
 
 # Openers and closers a caller may add, with the intents that take none.
 OPENERS = (
