@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_FIRST = ("minutes", "step", "stage", "lr", "clips_per_s", "threads", "dialogues")
+_FIRST = ("minutes", "step", "stage", "lr", "clips_per_s", "processes", "dialogues")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

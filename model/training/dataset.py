@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model.training.added_noise import add_noise
 from model.training.dialogue import draw_dialogue, draw_opening
 from model.training.grammar import draw_words
 from model.training.rows import Heard, Row, RowMaker, imagined_words
@@ -257,8 +258,10 @@ def _pad(
         mel[row, : len(mels[i])] = mels[i]
         classes[row, : len(phones[i])] = phones[i]
         if augment:
-            _another_voice(rng, mel[row, : len(mels[i])])
-            _mask(rng, mel[row, : len(mels[i])])
+            own = mel[row, : len(mels[i])]
+            _another_voice(rng, own)
+            add_noise(rng, own, mels)
+            _mask(rng, own)
     return Audio(
         np.ascontiguousarray(mel.transpose(0, 2, 1)),
         np.array([len(mels[i]) for i in chosen]),
@@ -282,7 +285,7 @@ def _another_voice(rng: random.Random, mel: np.ndarray[Any, Any]) -> None:
 
 
 def _mask(rng: random.Random, mel: np.ndarray[Any, Any]) -> None:
-    """Light SpecAugment, in place: two bands, two gaps; and a change of level."""
+    """Light SpecAugment, in place: two bands, two gaps."""
     for _ in range(2):
         width = rng.randint(0, 10)
         low = rng.randint(0, 60 - width)  # a telephone has nothing in the upper third

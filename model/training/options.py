@@ -46,7 +46,7 @@ class TrainOptions:
     clips_a_group: int = 8
     save_every_s: float = 180.0
     check_every_s: float = 400.0
-    num_threads: int = 2
+    processes: int = 0  # that share each step; 0: one for each processor, four at most
     # "auto" times both: bfloat16 is three times as fast on a processor that has it and
     # several times slower on one that has not.
     arithmetic: str = "auto"
@@ -72,6 +72,7 @@ def on_gpu(options: TrainOptions) -> TrainOptions:
         ear_every=1,
         rows_a_group=96,
         clips_a_group=64,
+        processes=1,
         workers=12,
         arithmetic="bfloat16",
         device="cuda",

@@ -33,7 +33,7 @@ SPECIAL_TOKENS = (
 )
 # Room for every word of the grammar as one token: a word in five pieces, of which each
 # sounds for 60 ms, is neither heard nor understood.
-VOCAB_SIZE = 3072
+VOCAB_SIZE = 3584
 _TIMES_A_WORD = 10
 
 # The way Llama 3 cuts text before merging, digits one by one.

@@ -2,7 +2,8 @@
 
 The corpus comes from `python -m model.training.corpus`. A run can be stopped (SIGTERM
 saves) and goes on when it is called again; progress is JSON lines in ``log.jsonl``. The
-learning rate falls over the last part: judge no run before.
+learning rate falls over the last part: judge no run before. On a processor every core
+takes a part of each step, in a process of its own.
 """
 
 from __future__ import annotations
@@ -10,9 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
+import os
 import random
 import signal
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +27,11 @@ import torch
 
 from model.training.dataset import StoredDialogue, read_corpus, spoken_batch
 from model.training.options import TrainOptions, on_gpu
-from model.training.threads import ThreadChoice
-from model.training.trainer import Trainer
+from model.training.together import Group, Together
+from model.training.trainer import Trainer, run_tokenizer
 
 _REPORT_EVERY_S = 15.0
+_MOST_PROCESSES = 4  # of one thread each; more would wait for memory
 
 
 @dataclass(slots=True)
@@ -60,7 +67,6 @@ class Run:
         self.check_folder = check
         self.stop_after_s = stop_after_s
         self.stop_asked = False
-        self._threads = ThreadChoice(trainer.options.num_threads)
         self._means = Means({}, {})
 
     def go(self) -> None:
@@ -70,7 +76,10 @@ class Run:
         began = called - trainer.spent_s
         saved = checked = reported = trainer.spent_s
         clips = 0.0
-        with (trainer.folder / "log.jsonl").open("a") as log:
+        together = trainer.together
+        is_first = together.rank == 0
+        path = trainer.folder / "log.jsonl" if is_first else Path(os.devnull)
+        with path.open("a") as log:
 
             def note(entry: dict[str, Any]) -> None:
                 log.write(json.dumps(entry) + "\n")
@@ -78,32 +87,32 @@ class Run:
 
             while trainer.progress < 1 and not self.stop_asked:
                 numbers = trainer.take_step()
-                clips += numbers["clips"]
+                clips += numbers["clips"] * together.count
                 self._means.add(numbers)
-                now_s = time.monotonic() - began
-                spent_s, trainer.spent_s = now_s - trainer.spent_s, now_s
-                torch.set_num_threads(
-                    self._threads.step_done(numbers["clips"], spent_s)
-                )
+                now_s = trainer.spent_s = time.monotonic() - began
                 if now_s - reported > _REPORT_EVERY_S:
                     note(self._progress(clips / (now_s - reported)))
                     clips, reported = 0.0, now_s
                     trainer.look_for_shards()
-                if now_s - saved > options.save_every_s:
+                if is_first and now_s - saved > options.save_every_s:
                     trainer.save()
                     saved = now_s
-                due = now_s - checked > options.check_every_s
+                due = is_first and now_s - checked > options.check_every_s
                 if self.check_folder is not None and due and trainer.stage == "all":
                     rates = check(trainer, self.check_folder)
                     note({"step": trainer.step, "check": rates})
                     checked = now_s
-                trainer.spent_s = time.monotonic() - began
-                if time.monotonic() - called > self.stop_after_s:
-                    self.stop_asked = True
-        trainer.save()
+                over = time.monotonic() - called > self.stop_after_s
+                # All of them take the same steps at the same rates, and as many.
+                trainer.spent_s, asked = together.agree(
+                    time.monotonic() - began, self.stop_asked or over
+                )
+                self.stop_asked = bool(asked)
+        if is_first:
+            trainer.save()
+            if trainer.progress >= 1:
+                (trainer.folder / "done").touch()
         trainer.close()
-        if trainer.progress >= 1:
-            (trainer.folder / "done").touch()
 
     def _progress(self, clips_per_s: float) -> dict[str, Any]:
         trainer = self.trainer
@@ -113,7 +122,7 @@ class Run:
             "minutes": round(trainer.spent_s / 60, 2),
             "lr": round(trainer.learning_rate(), 6),
             "clips_per_s": round(clips_per_s, 1),
-            "threads": self._threads.threads,
+            "processes": trainer.together.count,
             "dialogues": len(trainer.dialogues),
             **self._means.take(),
         }
@@ -150,23 +159,94 @@ def default_options(kind: str) -> TrainOptions:
 
 
 def prepare(
-    options: TrainOptions, out: Path, corpus: Path, start_from: Path | None = None
+    options: TrainOptions,
+    out: Path,
+    corpus: Path,
+    start_from: Path | None = None,
+    together: Together | None = None,
 ) -> Trainer:
     """A trainer that goes on where the folder's run was, if there is one."""
-    torch.set_num_threads(options.num_threads)
-    trainer = Trainer(options, out, corpus, start_from)
+    trainer = Trainer(options, out, corpus, start_from, together)
     if (out / "state.pt").exists():
         trainer.resume()
     return trainer
 
 
-def stop_at_sigterm(run: Run) -> None:
-    """The run saves and ends when it is asked to."""
+def num_processes(options: TrainOptions) -> int:
+    """How many share the steps."""
+    return options.processes or min(os.cpu_count() or 1, _MOST_PROCESSES)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What each of the processes is to do."""
+
+    options: TrainOptions
+    out: Path
+    corpus: Path
+    check: Path | None
+    start_from: Path | None
+    stop_after_s: float
+
+    def do(self) -> None:
+        """In this process and as many others as the options say.
+
+        Raises:
+            RuntimeError: one of them failed; it said why.
+        """
+        run_tokenizer(self.options, self.out, self.start_from)
+        count = num_processes(self.options)
+        if count == 1:
+            self.take_part(None)
+            return
+        context = multiprocessing.get_context("spawn")
+        with tempfile.TemporaryDirectory() as folder:
+            meeting = Path(folder) / "meeting"
+            others = [
+                context.Process(
+                    target=_take_part, args=(self, rank, count, meeting), daemon=True
+                )
+                for rank in range(1, count)
+            ]
+            for other in others:
+                other.start()
+            _take_part(self, 0, count, meeting)
+            for other in others:
+                other.join()
+
+    def take_part(self, together: Together | None) -> None:
+        """This process's part, to its end."""
+        trainer = prepare(
+            self.options, self.out, self.corpus, self.start_from, together
+        )
+        run = Run(trainer, self.check, self.stop_after_s)
+        if trainer.together.rank:
+            run.go()
+            return
+        with stopped_by_sigterm(run):
+            run.go()
+
+
+def _take_part(job: Job, rank: int, count: int, meeting: Path) -> None:
+    torch.set_num_threads(1)
+    if rank:  # the first one says when to stop
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    job.take_part(Group(rank, count, meeting))
+
+
+@contextmanager
+def stopped_by_sigterm(run: Run) -> Iterator[None]:
+    """Meanwhile the run saves and ends when it is asked to."""
 
     def stop(_signal: int, _frame: object) -> None:
         run.stop_asked = True
 
-    signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main() -> None:
@@ -182,7 +262,7 @@ def main() -> None:
     kinds["max_steps"] = int
     given = (
         *("minutes", "text_until", "heads_until", "decay_from", "learning_rate"),
-        *("seed", "num_threads", "workers", "ear_every", "warm_up_steps"),
+        *("seed", "processes", "workers", "ear_every", "warm_up_steps"),
         *("dialogues_a_step", "imagined_a_step", "imagined_beside"),
         *("reading_from", "read_a_step", "spliced_a_step"),
         *("openings_a_step", "openings_beside", "rows_a_group"),
@@ -193,11 +273,14 @@ def main() -> None:
     chosen = vars(parser.parse_args())
     own = {name: chosen[name] for name in given if chosen[name] is not None}
     options = replace(default_options(chosen["settings"]), **own)
-    trainer = prepare(options, chosen["out"], chosen["corpus"], chosen["start_from"])
-    stop_after_s = 60 * (chosen["stop_after"] or math.inf)
-    run = Run(trainer, chosen["check"], stop_after_s)
-    stop_at_sigterm(run)
-    run.go()
+    Job(
+        options,
+        chosen["out"],
+        chosen["corpus"],
+        chosen["check"],
+        chosen["start_from"],
+        60 * (chosen["stop_after"] or math.inf),
+    ).do()
 
 
 if __name__ == "__main__":

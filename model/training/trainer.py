@@ -32,13 +32,25 @@ from model.training.reading import (
 )
 from model.training.rows import Row, RowMaker
 from model.training.start import build_config, fresh_network, take_values
+from model.training.together import Alone, Together
 from model.training.tokenizer import load_or_train_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from tokenizers import Tokenizer
     from torch.optim import Optimizer
+
+
+def run_tokenizer(
+    options: TrainOptions, folder: Path, start_from: Path | None
+) -> Tokenizer:
+    """The run's; made, or taken from the checkpoint that it starts from, if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if start_from is not None and not (folder / "tokenizer.json").exists():
+        shutil.copy(start_from / "tokenizer.json", folder / "tokenizer.json")
+    return load_or_train_tokenizer(folder, options.tokenizer_dialogues)
 
 
 class Trainer:
@@ -50,21 +62,21 @@ class Trainer:
         folder: Path,
         corpus: Path,
         start_from: Path | None = None,
+        together: Together | None = None,
     ) -> None:
         """Begin a run.
 
         Args:
             start_from: a checkpoint whose tokenizer and weights are the first values;
                 without it everything is new.
+            together: the processes that share the work; this one alone if not said.
 
         Raises:
             ValueError: the checkpoint is of another size.
         """
         self.options, self.folder, self.corpus = options, folder, corpus
-        folder.mkdir(parents=True, exist_ok=True)
-        if start_from is not None and not (folder / "tokenizer.json").exists():
-            shutil.copy(start_from / "tokenizer.json", folder / "tokenizer.json")
-        tokenizer = load_or_train_tokenizer(folder, options.tokenizer_dialogues)
+        self.together: Together = together or Alone()
+        tokenizer = run_tokenizer(options, folder, start_from)
         self.maker = RowMaker(tokenizer)
         self.arithmetic = Arithmetic.choose(options.device, options.arithmetic)
         self.device = self.arithmetic.device
@@ -111,6 +123,9 @@ class Trainer:
         self.spent_s = 0.0
         if self._chooses_arithmetic():
             self.arithmetic.take_the_faster(lambda: self._try(sample))
+            is_full = self.arithmetic.dtype == torch.float32
+            (is_full,) = map(bool, self.together.agree(is_full))
+            self.arithmetic.dtype = torch.float32 if is_full else torch.bfloat16
 
     def _chooses_arithmetic(self) -> bool:
         return self.device.type == "cpu" and self.options.arithmetic == "auto"
@@ -134,19 +149,25 @@ class Trainer:
         return self._batches.dialogues
 
     def close(self) -> None:
-        """End the processes that prepare batches."""
+        """End the processes that prepare batches, leave those that share the work."""
         if self._workers is not None:
             self._workers.close()
             self._workers = None
+        self.together.close()
 
     def _input(self) -> StepInput:
-        count = self.options.workers
+        count, number = self.options.workers, self._input_number
         if not count:
-            return self._batches.make(self.step, self.stage)
+            return self._batches.make(number, self.stage)
         if self._workers is None:
             path = self.folder / "tokenizer.json"
             self._workers = Workers(path, self._batches, count)
-        return self._workers.take(self.step, self.stage, self.shards)
+        return self._workers.take(number, self.stage, self.shards)
+
+    @property
+    def _input_number(self) -> int:
+        """Of this process's part of the step; no two are the same."""
+        return self.step * self.together.count + self.together.rank
 
     # -- how far ---------------------------------------------------------------
 
@@ -210,6 +231,7 @@ class Trainer:
                 group["lr"] = rate
         self._forget_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
+        self.together.average_gradients([*self._reading, *self._hearing])
         # Apart, or the ear's larger gradients would silence the other's.
         for name, part in (("reading", self._reading), ("hearing", self._hearing)):
             learning = [p for p in part if p.grad is not None]
@@ -252,14 +274,14 @@ class Trainer:
         """The language model alone, on what the ear gave; the ear stays as it is."""
         options = self.options
         since = self.step - self.stage_began_step
-        kept = self._kept
-        while kept.num_shards < min(
-            1 + since // options.steps_a_heard_shard, len(self.shards)
-        ):
-            name = self.shards[kept.num_shards]
+        together, kept = self.together, self._kept
+        # Each hears its own part of the corpus.
+        own = self.shards[together.rank :: together.count] or self.shards
+        while kept.num_shards < min(1 + since // options.steps_a_heard_shard, len(own)):
+            name = own[kept.num_shards]
             path = self.folder / f"heard-{self.stage_began_step}-{name}.pt"
             kept.hear(self._batches.shard(name), path, self._hear)
-        rng = random.Random(f"{options.seed}-{self.step}-reading")
+        rng = random.Random(f"{options.seed}-{self._input_number}-reading")
         batch, vectors = kept.batch(rng, options.read_a_step, options.spliced_a_step)
         numbers["clips"] = float(len(vectors))
         vectors = [v.to(self.device) for v in vectors]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from model.training.export import export
 from model.training.options import TrainOptions
 from model.training.rows import RowMaker
 from model.training.start import Sizes
+from model.training.together import Group
 from model.training.tokenizer import save_tokenizer, train_tokenizer
-from model.training.train import Run, check
+from model.training.train import Job, Run, check
 from model.training.trainer import Trainer
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
 
@@ -50,7 +52,6 @@ OPTIONS = TrainOptions(
     reading_from=0.8,
     decay_from=0.65,
     learning_rate=1.5e-3,
-    num_threads=1,
     arithmetic="float32",
 )
 
@@ -112,6 +113,52 @@ def test_other_processes_make_the_same_batches(corpus: Path, tmp_path: Path) -> 
     finally:
         beside.close()
     assert [n["loss"] for n in ours] == [n["loss"] for n in theirs]
+
+
+def _take_part(rank: int, meeting: Path, corpus: Path, out: Path) -> None:
+    group = Group(rank, 2, meeting)
+    trainer = Trainer(replace(OPTIONS, max_steps=6), out, corpus, together=group)
+    losses = [n["loss"] for n in _steps(trainer, 6)]
+    values = {k: v.clone() for k, v in trainer.everything.state_dict().items()}
+    torch.save({"losses": losses, "values": values}, out / f"{rank}.pt")
+    trainer.close()
+
+
+@pytest.mark.slow
+def test_processes_share_each_step_and_keep_the_same_values(
+    corpus: Path, tmp_path: Path
+) -> None:
+    alone = Trainer(replace(OPTIONS, max_steps=6), tmp_path, corpus)
+    own = _steps(alone, 1)
+    context = multiprocessing.get_context("spawn")
+    parts = [
+        context.Process(target=_take_part, args=(r, tmp_path / "m", corpus, tmp_path))
+        for r in range(2)
+    ]
+    for part in parts:
+        part.start()
+    for part in parts:
+        part.join()
+        assert part.exitcode == 0
+    first, second = (torch.load(tmp_path / f"{r}.pt") for r in range(2))
+    assert first["losses"][0] == pytest.approx(own[0]["loss"], rel=1e-4)
+    assert not set(first["losses"]) & set(second["losses"])
+    ours, theirs = first["values"], second["values"]
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_can_be_stopped_and_goes_on(
+    corpus: Path, tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, max_steps=8, processes=2)
+    Job(options, tmp_path, corpus, None, None, stop_after_s=0.0).do()
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["step"] == 1
+    assert not (tmp_path / "done").exists()
+    Job(options, tmp_path, corpus, None, None, stop_after_s=600.0).do()
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 8
+    assert (tmp_path / "done").exists()
 
 
 def test_a_run_can_start_from_a_checkpoint(corpus: Path, tmp_path: Path) -> None:
