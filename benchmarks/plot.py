@@ -143,10 +143,12 @@ def draw_tokens(axes: Axes, result: Result) -> None:
 
 def draw_training(axes: Axes, result: Result) -> None:
     """What the demo model got right while it learned."""
-    xs = [row["minutes"] for row in result["curve"]]
-    keys = [key for key in result["curve"][0] if key not in ("minutes", "step")]
-    for number, key in enumerate(keys):
-        _over(axes, xs, [row[key] for row in result["curve"]], key, number)
+    curve = result["curve"]
+    keys = dict.fromkeys(key for row in curve for key in row)
+    for number, key in enumerate(k for k in keys if k not in ("minutes", "step")):
+        found = [row for row in curve if key in row]  # not every stage has it
+        xs = [row["minutes"] for row in found]
+        _over(axes, xs, [row[key] for row in found], key, number)
     axes.set(xlabel="minutes of training", ylabel="right, per cent")
 
 
