@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agi_handlers.call_records import records_path
-from agi_handlers.records.archive import CallArchive, NoRecords
+from agi_handlers.records.archive import CallArchive, NoRecords, RecordsUnreadable
 from tests.end_to_end.asterisk_lab import ROOT
 from tests.end_to_end.bot_service import CAMPAIGNS, BotService
 from tests.fakes.model_server import FAULTS, instructions
@@ -135,7 +135,7 @@ async def record_of(
     deadline_s = loop.time() + timeout_s
     while call_id:
         found = None
-        with suppress(NoRecords):
+        with suppress(NoRecords, RecordsUnreadable):
             found = await asyncio.to_thread(archive.call, call_id)
         if (found is not None and found["ended_at"]) or loop.time() > deadline_s:
             return dict(found) if found is not None else None

@@ -166,6 +166,34 @@ async def test_disk_full(tmp_path: Path) -> None:
             await asyncio.to_thread(service.stop)
 
 
+async def test_disk_read_only(tmp_path: Path) -> None:
+    """A disk with errors is mounted read-only, and the service is started again."""
+    with _small_disk(tmp_path / "disk") as disk:
+        settings = {"DATA_DIR": str(disk / "data")}
+        first = BotService.start(tmp_path, settings=settings)
+        try:
+            await asyncio.to_thread(first.wait_until_ready)
+        finally:
+            await asyncio.to_thread(first.stop)
+        _mount_again(disk, "ro")
+        service = BotService.start(tmp_path, settings=settings)
+        try:
+            await asyncio.to_thread(service.wait_until_ready)
+            served = await heard(service, _SATISFIED)
+            assert served.status == "hangup", served.report
+            assert served.wait_s < 4
+            await service.logged("records_not_written", timeout_s=30)
+            assert "not written" in await asyncio.to_thread(service.health)
+            _mount_again(disk, "rw")
+            await service.logged("records_written_again", timeout_s=30)
+        finally:
+            await asyncio.to_thread(service.stop)
+
+
+def _mount_again(folder: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
+
+
 async def test_nobody_reads_the_log(tmp_path: Path) -> None:
     """The pipe to a log collector that hangs is full soon after the start."""
     reader, writer = os.pipe()
