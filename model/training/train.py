@@ -173,8 +173,9 @@ def prepare(
 
 
 def num_processes(options: TrainOptions) -> int:
-    """How many share the steps."""
-    return options.processes or min(os.cpu_count() or 1, _MOST_PROCESSES)
+    """How many share the steps; one, where others prepare its batches."""
+    most = 1 if options.workers else _MOST_PROCESSES
+    return options.processes or min(os.cpu_count() or 1, most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,8 @@ class AgiSession:
             await self._write(b"HANGUP\n")
 
     async def _write(self, data: bytes) -> None:
+        if self._writer.is_closing():  # uvloop's transport refuses to be written to
+            return
         self._writer.write(data)
         with suppress(ConnectionError):
             await self._writer.drain()
