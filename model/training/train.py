@@ -173,7 +173,13 @@ def prepare(
 
 
 def num_processes(options: TrainOptions) -> int:
-    """How many share the steps; one, where others prepare its batches."""
+    """How many share the steps; one, where others prepare its batches.
+
+    Raises:
+        ValueError: both were asked for.
+    """
+    if options.workers and options.processes > 1:
+        raise ValueError("workers prepare batches for one process: leave processes out")
     most = 1 if options.workers else _MOST_PROCESSES
     return options.processes or min(os.cpu_count() or 1, most)
 

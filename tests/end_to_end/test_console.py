@@ -195,6 +195,8 @@ def test_an_operator_listens_says_something_and_hangs_up(console: Console) -> No
     console.open("live")
     console.call("say:Hello there, is anybody there?", "+40", caller="2125550143")
     call_id = _on_the_list(console, "43")
+    # a later test finds this call by the model's word: what the operator says ends it
+    console.wait(lambda: "seconds" in str(console.asked(f"calls/{call_id}")))
     console.press(f"{RUNNING} button", "Listen")
     heard = "return Number(document.querySelector('[data-heard]')?.dataset.heard ?? 0)"
     console.wait(lambda: console.driver.execute_script(heard) > 1.5)

@@ -19,7 +19,7 @@ from model.training.rows import RowMaker
 from model.training.start import Sizes
 from model.training.together import Group
 from model.training.tokenizer import save_tokenizer, train_tokenizer
-from model.training.train import Job, Run, check
+from model.training.train import Job, Run, check, num_processes
 from model.training.trainer import Trainer
 from model.ultravox.checkpoint import LoadOptions, load_checkpoint
 
@@ -159,6 +159,12 @@ def test_a_run_of_two_processes_can_be_stopped_and_goes_on(
     Job(options, tmp_path, corpus, None, None, stop_after_s=600.0).do()
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 8
     assert (tmp_path / "done").exists()
+
+
+def test_one_process_takes_the_batches_that_others_prepare() -> None:
+    assert num_processes(replace(OPTIONS, workers=3)) == 1
+    with pytest.raises(ValueError, match="leave processes out"):
+        num_processes(replace(OPTIONS, workers=3, processes=2))
 
 
 def test_a_run_can_start_from_a_checkpoint(corpus: Path, tmp_path: Path) -> None:
