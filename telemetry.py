@@ -7,6 +7,7 @@ numbers are masked by `mask_number` before they reach a log; what was said never
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -261,3 +262,9 @@ ENGINE_REQUESTS = Gauge(
 )
 KV_BYTES = Gauge("voicebot_kv_bytes", "Memory for dialogues, all and used", ["state"])
 SESSIONS_NOW = Gauge("voicebot_sessions", "Dialogues open at the speech half")
+TASKS = Gauge("voicebot_tasks", "Asyncio tasks of the process's event loop")
+
+
+def count_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """From now on the metric is of this loop."""
+    TASKS.set_function(lambda: len(asyncio.all_tasks(loop)))

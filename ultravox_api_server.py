@@ -46,7 +46,7 @@ from rest_api.service_state import ServiceState
 from rest_api.start_up import OpenService, keep_service
 from rest_api.succession import end_when_retired, has_model, listen, say_ready
 from service_manager import ServiceManager
-from telemetry import fields, set_up_logging
+from telemetry import count_tasks, fields, set_up_logging
 
 logger = logging.getLogger("ultravox_api_server")
 
@@ -163,6 +163,7 @@ async def _serve(
     keys: LiveKeys = app.state.keys
     retired = asyncio.Event()
     loop = asyncio.get_running_loop()
+    count_tasks(loop)
 
     def stop() -> None:
         server.force_exit = server.should_exit  # asked twice

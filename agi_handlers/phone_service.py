@@ -43,7 +43,7 @@ from model.client import (
     SpeechClientOptions,
 )
 from model.vad.detector import load_detector
-from telemetry import fields
+from telemetry import count_tasks, fields
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +137,7 @@ async def serve(
 ) -> None:
     """Take calls until told to end; `urls` are the speech halves'."""
     loop = asyncio.get_running_loop()
+    count_tasks(loop)
     async with AsyncExitStack() as stack:
         media_port = await stack.enter_async_context(
             open_media_port(_media_port_options(settings), inherited.audio_listener)

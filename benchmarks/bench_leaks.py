@@ -1,4 +1,5 @@
-"""What thousands of calls leave behind: memory, descriptors, threads, processes, files.
+"""What thousands of calls leave behind: memory, descriptors, threads, processes, files,
+tasks, dialogues and what the model keeps of them.
 
     python -m benchmarks.bench_leaks --calls 10000
 
@@ -48,6 +49,13 @@ from tools.caller.wheel import Wheel
 _SHORTEST_S: Final = 0.05
 _LONGEST_S: Final = 2.5
 _WARM_UP_CALLS_PER_LINE: Final = 30
+_COUNTED: Final = (
+    "voicebot_tasks",
+    "voicebot_sessions",
+    "voicebot_kv_bytes",
+    "voicebot_calls_in_progress",
+    "voicebot_engine_requests",
+)
 _QUIET_S: Final = 8.0
 """After the last call: a session, a transcript or a voice may still be ending."""
 
@@ -120,12 +128,10 @@ def look(fleet: Fleet) -> dict[str, Any]:
         row["threads"] += process.num_threads()
     for row in found.values():
         row["rss_mb"] = round(row["rss_mb"], 1)
-    health = _get(fleet, "health")
-    memory = _get(fleet, "memory")
     return {
         "parts": found,
-        "sessions": health["sessions"]["now"],
-        "memory": memory,
+        "counts": _counts(fleet),
+        "memory": json.loads(_get(fleet, "memory")),
         "exchange_files": sum(
             path.is_file() for path in fleet.folder.glob("*/exchange/**/*")
         ),
@@ -145,12 +151,20 @@ def _part(process: psutil.Process) -> str:
     return "other"
 
 
-def _get(fleet: Fleet, path: str) -> dict[str, Any]:
+def _counts(fleet: Fleet) -> dict[str, float]:
+    """What the halves count themselves, as ``metric{labels}``: tasks, dialogues, KV."""
+    found = {}
+    for line in _get(fleet, "metrics").splitlines():
+        name, _, value = line.rpartition(" ")
+        if name.startswith(_COUNTED):
+            found[name.removeprefix("voicebot_")] = float(value)
+    return found
+
+
+def _get(fleet: Fleet, path: str) -> str:
     url = f"http://127.0.0.1:{fleet.http_ports[0]}/{path}"
     with urllib.request.urlopen(url, timeout=10) as answer:
-        found = json.load(answer)
-    assert isinstance(found, dict)
-    return found
+        return str(answer.read().decode())
 
 
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -187,6 +201,11 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "ended": dict(callers.ended),
         "errors": dict(callers.errors),
         "growth": _growth(samples[0], samples[-1]),
+        "counts_that_grew": {
+            name: value - samples[0]["counts"].get(name, 0.0)
+            for name, value in samples[-1]["counts"].items()
+            if value > samples[0]["counts"].get(name, 0.0)
+        },
         "samples": samples,
         **provenance("uvloop"),
     }
@@ -216,7 +235,7 @@ def _show(sample: Mapping[str, Any]) -> None:
     )
     print(
         f"{sample['calls']:>6} calls ({sample['calls_per_s']:>5}/s)  {parts}  "
-        f"sessions {sample['sessions']}  files {sample['exchange_files']}",
+        f"files {sample['exchange_files']}  {sample['counts']}",
         flush=True,
     )
 

@@ -55,7 +55,7 @@ from agi_handlers.vicidial.responses import (
     data_lines,
     read_response,
 )
-from model.http_bodies import plain_client
+from model.http_bodies import plain_client, read_bounded
 from telemetry import ERRORS, fields
 
 logger = logging.getLogger(__name__)
@@ -475,13 +475,10 @@ class VicidialClient:
     async def _exchange(
         http: httpx.AsyncClient, path: str, form: Mapping[str, str]
     ) -> tuple[int, bytes]:
-        body = bytearray()
         async with http.stream("POST", path, data=dict(form)) as answer:
-            async for chunk in answer.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    break  # judged as unusable by its length
-            return answer.status_code, bytes(body)
+            # one byte more than is allowed: by that it is judged as unusable
+            body = await read_bounded(answer, MAX_BODY_BYTES + 1)
+            return answer.status_code, body
 
     def _note(self, function: str, response: Response, took_ms: int) -> None:
         what = type(response).__name__.lower()
