@@ -9,8 +9,8 @@ the live path.
 
 What bounds it. A pause within a turn that is longer than the wait cuts it, so the share
 of cut turns falls only as the delay grows; nothing in the sound of these recordings
-tells a pause from an end. The delay is the wait plus 40 to 50 ms: the detector's lag
-and half a window. Espeak pauses like a machine: its lines rank detectors, not waits.
+tells a pause from an end. The delay is the wait plus 30 to 40 ms: the detector's lag
+and half a frame. Espeak pauses like a machine: its lines rank detectors, not waits.
 
 Prints a table and, as the last line, JSON.
 """

@@ -48,6 +48,8 @@ from telemetry import ERRORS, fields
 
 logger = logging.getLogger(__name__)
 
+# By then the caller's frames come at their own pace: the first ones may have waited.
+_FOLLOW_AT_FRAME = 25
 # play() queues so much at a time, so that one huge chunk cannot jump the limit.
 _STEP_BYTES = 50 * FRAME_BYTES
 
@@ -239,6 +241,8 @@ class AudioSocketLeg:
     def audio_or_key_received(self, message: Audio | Digit) -> None:
         if isinstance(message, Audio):
             self.num_frames_received += 1
+            if self.num_frames_received == _FOLLOW_AT_FRAME:
+                self._wheel.follow_caller(self)
             self._clock.heard()
             heard = self._reader.read(message.pcm16, time.monotonic(), message.rate_hz)
             self._events.put_audio(heard)

@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 
 FRAME_S = FRAME_MS / 1000
 LATE_S = 0.010  # what the metric calls late: half a frame
+# From the caller's frame to what answers it: detector, decision, first frame queued.
+ANSWER_S = 0.004
+# A phase may have so many legs more than the emptiest one.
+MAX_UNEVEN = 2
 
 
 class OnTheWheel(Protocol):
@@ -66,18 +70,41 @@ class FrameWheel:
 
     def add(self, leg: OnTheWheel) -> None:
         """Give the leg its time from the next tick of the emptiest phase on."""
-        phase = min(self._phases, key=lambda each: len(each.legs))
-        phase.legs.append(leg)
-        if phase.timer is None:
-            offset_s = self._phases.index(phase) * FRAME_S / len(self._phases)
-            turns = (time.monotonic() - self._epoch - offset_s) // FRAME_S + 1
-            phase.start(self._epoch + offset_s + turns * FRAME_S)
+        self._put(leg, min(self._phases, key=lambda each: len(each.legs)))
+
+    def follow_caller(self, leg: OnTheWheel) -> None:
+        """The caller's audio has come just now: have the leg's frames soon after it.
+
+        What is decided by a frame of his is then heard with the next tick, and not a
+        whole frame later. Phases stay about equally full.
+        """
+        home = next((phase for phase in self._phases if leg in phase.legs), None)
+        if home is None:
+            return
+        home.legs.remove(leg)
+        fewest = min(len(phase.legs) for phase in self._phases)
+        ready_s = time.monotonic() + ANSWER_S - self._epoch
+        best = min(
+            (phase for phase in self._phases if len(phase.legs) < fewest + MAX_UNEVEN),
+            key=lambda phase: (self._offset_s(phase) - ready_s) % FRAME_S,
+        )
+        self._put(leg, best)
 
     def remove(self, leg: OnTheWheel) -> None:
         """No more ticks for this leg; nothing happens if it was not there."""
         for phase in self._phases:
             if leg in phase.legs:
                 phase.legs.remove(leg)
+
+    def _put(self, leg: OnTheWheel, phase: _Phase) -> None:
+        phase.legs.append(leg)
+        if phase.timer is None:
+            offset_s = self._offset_s(phase)
+            turns = (time.monotonic() - self._epoch - offset_s) // FRAME_S + 1
+            phase.start(self._epoch + offset_s + turns * FRAME_S)
+
+    def _offset_s(self, phase: _Phase) -> float:
+        return self._phases.index(phase) * FRAME_S / len(self._phases)
 
     def close(self) -> None:
         for phase in self._phases:

@@ -11,11 +11,12 @@ Time is counted in samples at 8 kHz since the call's first, never by a clock:
 How long the hangover is. Any fixed length cuts every turn with a longer pause in it and
 makes everybody wait as long. So it follows the caller: everybody is waited for until
 the chance that he still goes on is as small as for all the others (`PauseHabit`). If
-something begins just when the wait is over, it is heard out for a moment. Whoever knows
-more (the language model has understood the words) may shorten or stretch the wait by
-`hint_turn_over`. Measured and rejected (benchmarks/results/vad.md), because they don't
-tell a pause from an end for speakers unseen: pitch, level and rhythm before the silence
-(AUC 0.55), the detector's inner state (0.58), how much was said before.
+something begins just when the wait is over, it is heard out for a moment. A wait that
+is over before the next window is whole ends there, by the level alone (`on_part`).
+Whoever knows more (the language model has understood the words) may shorten or stretch
+the wait by `hint_turn_over`. Measured and rejected (benchmarks/results/vad.md), because
+they don't tell a pause from an end for speakers unseen: pitch, level and rhythm before
+the silence (AUC 0.55), the detector's inner state (0.58), how much was said before.
 
 Whose speech it is. Voices in the background pass every detector. They are softer than
 the caller: speech far below his own level neither opens a turn nor keeps one open, and
@@ -81,6 +82,7 @@ class Endpointing:
         longest = max(options.open_within_ms, options.barge_in_within_ms)
         self._recent: deque[_Evidence] = deque(maxlen=self._windows(longest))
         self._levels_db: deque[float] = deque(maxlen=self._windows(_QUIET_WITHIN_MS))
+        self._is_heard_out = False
         self._sign_until_samples = 0
         # The utterance at hand; meaningful unless quiet.
         self._started_samples = 0
@@ -128,6 +130,25 @@ class Endpointing:
             events = self._wait_for_end(self._is_onset(probability, level_db))
         self._levels_db.append(level_db)
         return events + self._cut_if_too_long()
+
+    @property
+    def awaits_end(self) -> bool:
+        """An end is suspected, and nothing begins: `on_part` may find it to be one."""
+        return self._state is _State.SUSPECTING and not self._is_heard_out
+
+    def on_part(self, num_samples: int, level_db: float) -> list[SpeechEvent]:
+        """So much of the next window is there, and how loud is it (dBFS)?
+
+        If it is like the silence before, the wait may end here. The window itself comes
+        all the same.
+        """
+        now_samples = self._now_samples + num_samples
+        silence_samples = now_samples - self._ended_samples
+        if not self.awaits_end or self._rises(level_db, self._options.part_rise_db):
+            return []
+        if silence_samples < self._hangover_ms() * SAMPLES_PER_MS:
+            return []
+        return [self._end(now_samples, forced=False)]
 
     def expect(self, what: Expected) -> None:
         """What the caller was asked for; holds until something else is said here."""
@@ -235,13 +256,16 @@ class Endpointing:
     def _is_onset(self, probability: float, level_db: float) -> bool:
         """Whether something begins that may turn out as speech."""
         o = self._options
-        quiet_db = min(self._levels_db, default=level_db)
-        return (
-            probability >= o.onset_probability or level_db > quiet_db + o.onset_rise_db
+        return probability >= o.onset_probability or self._rises(
+            level_db, o.onset_rise_db
         )
+
+    def _rises(self, level_db: float, rise_db: float) -> bool:
+        return level_db > min(self._levels_db, default=level_db) + rise_db
 
     def _wait_for_end(self, is_onset: bool) -> list[SpeechEvent]:
         events: list[SpeechEvent] = []
+        self._is_heard_out = is_onset
         silence_samples = self._now_samples - self._ended_samples
         if self._state is _State.SPEAKING and silence_samples >= samples_from_ms(
             self._options.suspect_ms

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from model.audio.frames import SAMPLE_BYTES
-from model.audio.pcm import levels_dbfs, wave_from_pcm16
+from model.audio.frames import FRAME_SAMPLES, SAMPLE_BYTES
+from model.audio.pcm import level_dbfs, levels_dbfs, wave_from_pcm16
 from model.vad.detector import DetectorStream, SpeechDetector
 from model.vad.endpointing import Endpointing
 from model.vad.events import SpeechEnded, SpeechEvent, SpeechSuspectedEnd, SpeechTooLong
@@ -104,11 +104,31 @@ class CallerEar:
         self._judged_samples += self._window_samples
         return self._kept[begin:end]
 
+    def _hear_part(self) -> list[SpeechEvent]:
+        """Whether a wait is over within the next window: looked at frame by frame.
+
+        Audio comes in frames, a window is whole somewhere within one: for that alone
+        nobody is kept waiting.
+        """
+        events: list[SpeechEvent] = []
+        begin = self._judged_samples
+        next_window = begin + self._window_samples
+        at = begin - begin % FRAME_SAMPLES + FRAME_SAMPLES
+        while at < next_window and at <= self.samples_heard:
+            if not self._endpointing.awaits_end:
+                break
+            kept_from = (begin - self._kept_from_samples) * SAMPLE_BYTES
+            kept_to = (at - self._kept_from_samples) * SAMPLE_BYTES
+            part = wave_from_pcm16(bytes(self._kept[kept_from:kept_to]))
+            events += self._endpointing.on_part(at - begin, level_dbfs(part))
+            at += FRAME_SAMPLES
+        return self._with_audio(events)
+
     def _judge(self, probability: float, level_db: float) -> list[SpeechEvent]:
         events = self._endpointing.on_window(probability, level_db)
         heard = self._with_audio(events)
         self._drop_what_is_not_needed()
-        return heard
+        return heard + self._hear_part()
 
     def _with_audio(self, events: list[SpeechEvent]) -> list[SpeechEvent]:
         return [
@@ -137,8 +157,9 @@ def feed_together(
 ) -> list[list[SpeechEvent]]:
     """Feed many calls' ears, all of one detector, in batches: half the cost."""
     events: list[list[SpeechEvent]] = [[] for _ in ears]
-    for ear, pcm16 in zip(ears, chunks, strict=True):
+    for call, (ear, pcm16) in enumerate(zip(ears, chunks, strict=True)):
         ear._kept += pcm16
+        events[call] += ear._hear_part()
     while ready := [call for call, ear in enumerate(ears) if ear._has_window()]:
         windows = wave_from_pcm16(
             b"".join([ears[call]._next_window() for call in ready])

@@ -79,7 +79,8 @@ class AgiSession:
     async def _receive(self) -> None:
         try:
             while segment := await self._reader.read(65_536):
-                self._lines.receive_data(segment)
+                is_late = self._channel.is_behind()
+                self._lines.receive_data(segment, is_late=is_late)
                 self._wake()
         except ConnectionError as exc:
             self._channel.journal.event("agi-reset", reason=str(exc))

@@ -7,6 +7,7 @@ bot the same traps. Source: Asterisk ``res/res_agi.c`` (``run_agi``, ``parse_arg
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -48,12 +49,21 @@ class CommandReader:
     """
 
     problems: list[str] = field(default_factory=list)
-    _unread: bytearray = field(default_factory=bytearray)  # in the socket
+    # In the socket; read one after another.
+    _unread: deque[bytes] = field(default_factory=deque)
     _read: bytearray = field(default_factory=bytearray)  # in Asterisk's own buffer
 
-    def receive_data(self, segment: bytes) -> None:
-        """What has arrived at the socket."""
-        self._unread += segment
+    def receive_data(self, segment: bytes, *, is_late: bool = False) -> None:
+        """What has arrived at the socket.
+
+        is_late: this process was held up, so each line may have come by itself.
+        """
+        if is_late:
+            self._unread += segment.splitlines(keepends=True)
+        elif self._unread:
+            self._unread[-1] += segment
+        else:
+            self._unread.append(segment)
 
     @property
     def is_awake(self) -> bool:
@@ -65,8 +75,8 @@ class CommandReader:
         if not self._unread:
             return None
         if b"\n" not in self._read:
-            self._read += self._unread
-            self._unread.clear()
+            while self._unread and b"\n" not in self._read:
+                self._read += self._unread.popleft()
             if self._read.count(b"\n") > 1:
                 self.problems.append("two commands in one segment")
         end = self._read.find(b"\n")
@@ -74,7 +84,7 @@ class CommandReader:
             self.problems.append(f"a command of more than {MAX_LINE_BYTES} bytes")
             raw = bytes(self._read[:MAX_LINE_BYTES])
             # The rest is a command of its own.
-            self._unread[:0] = self._read[MAX_LINE_BYTES:]
+            self._unread.appendleft(bytes(self._read[MAX_LINE_BYTES:]))
             self._read.clear()
         elif end < 0:
             return None  # Asterisk blocks here until the line is whole

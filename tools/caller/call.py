@@ -73,6 +73,7 @@ async def place_call(
         mouth=Mouth(plan.items, plan.threshold_rms, plan.line),
         ear=Ear(plan.threshold_rms),
         journal=journal,
+        is_behind=wheel.is_behind,
         variables=dict(plan.variables),
     )
     ended = "unreachable"

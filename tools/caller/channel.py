@@ -43,6 +43,8 @@ class PretendChannel:
     mouth: Mouth
     ear: Ear
     journal: Journal
+    is_behind: Callable[[], bool] = lambda: False
+    """Whether this process was held up: then it is not the bot that is late."""
     variables: dict[str, str] = field(default_factory=dict)
     set_by_bot: dict[str, str] = field(default_factory=dict)
     goes_on_at: dict[str, str] = field(default_factory=dict)

@@ -19,8 +19,10 @@ HANGOVER_S: Final = 0.3
 _MAX_LEAD_S: Final = 0.2
 # A pause in arrival longer than this is the sender's, not lateness of a frame.
 _PAUSE_S: Final = 0.2
-# A gap shorter than this is jitter, which a telephone's buffer takes out.
-_JITTER_BYTES: Final = 60 * RATE_HZ // 1000 * SAMPLE_BYTES
+# A gap shorter than this is jitter, which a telephone's buffer takes out; it gives the
+# time back in the next silence.
+_JITTER_S: Final = 0.06
+_JITTER_BYTES: Final = int(_JITTER_S * RATE_HZ) * SAMPLE_BYTES
 # Frames later than this were heard as a gap by telephones with the usual buffer.
 LATE_AFTER_S: Final = 0.02
 
@@ -106,13 +108,17 @@ class Ear:
     def on_audio(self, at_s: float, pcm16: bytes) -> None:
         """Audio is heard now, or behind what is being heard."""
         duration_s = len(pcm16) / SAMPLE_BYTES / RATE_HZ
+        span = voiced_span(pcm16, self.threshold_rms)
         start_s = max(at_s, self._heard_until_s)
+        is_quiet = span is None and self._start_s is None
+        if is_quiet and start_s - at_s < _JITTER_S:
+            # one late frame must not delay all of the call's speech
+            start_s = at_s
         if start_s - at_s > _MAX_LEAD_S:
             self.lost_s += duration_s
             return
         self._heard_until_s = start_s + duration_s
         self._chunks.append((start_s, pcm16, rms(pcm16)))
-        span = voiced_span(pcm16, self.threshold_rms)
         if span is None:
             self.on_time(at_s)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -10,6 +11,10 @@ from typing import Final
 from model.audio.frames import FRAME_MS
 
 _FRAME_S: Final = FRAME_MS / 1000
+# Looks at the clock so often within a frame: a process that is stopped for a frame and
+# wakes just in time for the next one would not be noticed otherwise.
+_NUM_LOOKS: Final = 4
+_BEHIND_S: Final = 0.008
 
 
 class Wheel:
@@ -20,7 +25,17 @@ class Wheel:
 
     def __init__(self) -> None:
         self.lateness_s: list[float] = []
+        self._looks_late_s: deque[float] = deque([0.0], maxlen=2 * _NUM_LOOKS)
+        self._next_look_s = float("inf")
         self._turns: list[Callable[[], None]] = []
+
+    def is_behind(self) -> bool:
+        """Whether this process was held up just now, or within the last two frames.
+
+        What came together then need not have been sent together.
+        """
+        late_s = asyncio.get_running_loop().time() - self._next_look_s
+        return max(*self._looks_late_s, late_s) > _BEHIND_S
 
     @contextmanager
     def turning(self, on_turn: Callable[[], None]) -> Iterator[None]:
@@ -36,8 +51,12 @@ class Wheel:
         loop = asyncio.get_running_loop()
         due_s = loop.time()
         while True:
+            for look in range(1, _NUM_LOOKS + 1):
+                self._next_look_s = due_s + look * _FRAME_S / _NUM_LOOKS
+                await asyncio.sleep(max(0.0, self._next_look_s - loop.time()))
+                late_s = max(0.0, loop.time() - self._next_look_s)
+                self._looks_late_s.append(late_s)
             due_s += _FRAME_S
-            await asyncio.sleep(max(0.0, due_s - loop.time()))
-            self.lateness_s.append(max(0.0, loop.time() - due_s))
+            self.lateness_s.append(late_s)
             for on_turn in tuple(self._turns):
                 on_turn()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 import pytest
 
 from agi_handlers.audio_leg.frame_wheel import (
+    ANSWER_S,
+    MAX_UNEVEN,
     FrameWheelOptions,
     frames_due,
     run_frame_wheel,
@@ -118,6 +121,45 @@ async def test_a_blocked_loop_does_not_lead_to_a_burst() -> None:
         assert wheel.stats.num_skipped_frames >= 7
         assert wheel.stats.num_late_ticks >= 1
         assert wheel.stats.max_lateness_s >= 0.15
+
+
+async def test_a_leg_follows_its_callers_frames_with_the_next_phase_it_can() -> None:
+    """Ready 4 ms after the caller's frame: phases are 5 ms apart."""
+    with run_frame_wheel(FrameWheelOptions(num_phases=4)) as wheel:
+        leg = Leg()
+        wheel.add(leg)
+        while True:
+            before_s = time.monotonic()
+            wheel.follow_caller(leg)
+            after_s = time.monotonic()
+            expected = {
+                math.ceil((at_s + ANSWER_S - wheel._epoch) / 0.005) % 4
+                for at_s in (before_s, after_s)
+            }
+            if len(expected) == 1:  # the clock passed no phase meanwhile
+                break
+        assert [len(phase.legs) for phase in wheel._phases].index(1) in expected
+        assert wheel.num_legs == 1
+        await wait_for(leg)
+
+
+async def test_legs_that_follow_in_unison_stay_spread_over_the_phases() -> None:
+    with run_frame_wheel(FrameWheelOptions(num_phases=4)) as wheel:
+        legs = [Leg() for _ in range(20)]
+        for leg in legs:
+            wheel.add(leg)
+        for leg in legs:
+            wheel.follow_caller(leg)
+        sizes = [len(phase.legs) for phase in wheel._phases]
+        assert sum(sizes) == 20
+        assert max(sizes) - min(sizes) <= MAX_UNEVEN
+        await wait_for(*legs)
+
+
+async def test_a_leg_that_is_not_on_the_wheel_follows_nobody() -> None:
+    with run_frame_wheel() as wheel:
+        wheel.follow_caller(Leg())
+        assert wheel.num_legs == 0
 
 
 async def test_the_wheel_rests_when_there_is_no_leg() -> None:

@@ -194,6 +194,45 @@ def test_what_only_rustles_delays_the_end_by_no_more_than_the_hold() -> None:
     assert 0 < held_ms <= 128 + WINDOW_MS
 
 
+def waiting(tail: str = "") -> Endpointing:
+    """A window before the wait of 600 ms is over: 14 ms are left of it."""
+    ear = endpointing()
+    hear(ear, WORDS + "_" * 17 + tail)
+    assert ear.awaits_end
+    return ear
+
+
+def test_a_wait_ends_within_a_window_that_is_quiet_so_far() -> None:
+    ear = waiting()
+    assert ear.on_part(100, -70.0) == []  # 12.5 of 24 ms
+    [ended] = ear.on_part(192, -69.0)
+    assert isinstance(ended, SpeechEnded)
+    assert ended.decided_samples == 37 * WINDOW_SAMPLES + 192
+    assert not ear.is_speech
+    assert hear(ear, "____") == []
+
+
+def test_a_wait_does_not_end_within_a_window_that_something_begins_in() -> None:
+    ear = waiting()
+    assert ear.on_part(192, -65.0) == []
+    assert hear(ear, "~")[0] == SpeechResumed(38 * WINDOW_SAMPLES)
+
+
+def test_what_is_being_heard_out_is_not_judged_by_a_part() -> None:
+    ear = endpointing(replace(FIXED, onset_hold_ms=128))
+    hear(ear, WORDS + "_" * 17 + ".")
+    assert not ear.awaits_end
+    assert ear.on_part(192, -70.0) == []
+
+
+def test_a_part_of_a_window_says_nothing_in_speech_or_when_nobody_speaks() -> None:
+    ear = endpointing()
+    assert ear.on_part(192, -70.0) == []
+    hear(ear, WORDS)
+    assert ear.on_part(192, -70.0) == []
+    assert ear.is_speech
+
+
 def test_a_number_read_out_in_groups_is_one_turn() -> None:
     ear = endpointing(EndpointingOptions())
     ear.expect("digits")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.audio.frames import SAMPLE_BYTES, samples_from_ms
+from model.audio.frames import FRAME_SAMPLES, SAMPLE_BYTES, samples_from_ms
 from model.audio.pcm import pcm16_from_wave
 from model.vad.events import (
     SpeechEnded,
@@ -66,6 +66,17 @@ def test_events_and_bytes_are_the_same_sample_by_sample() -> None:
         for event in ear.feed(TWO_TURNS[start : start + SAMPLE_BYTES])
     ]
     assert events == whole
+
+
+def test_a_wait_ends_with_the_callers_frame_and_not_with_the_next_window() -> None:
+    ends = set()
+    for hangover_ms in range(400, 600, 10):
+        ear = loudness_ear(hangover_ms)
+        [ended] = utterances(ear.feed(call_audio(700, 900, 1500)))
+        silence = ended.decided_samples - ended.ended_samples
+        assert 0 <= silence - samples_from_ms(hangover_ms) < FRAME_SAMPLES
+        ends.add(ended.decided_samples % 256)
+    assert len(ends) > 2
 
 
 def test_an_utterance_is_the_callers_audio_byte_for_byte() -> None:

@@ -66,6 +66,18 @@ class TestCommandReader:
         assert reader.next_line() == "NOOP"
         assert reader.problems == []
 
+    def test_a_reader_that_was_held_up_takes_each_line_by_itself(self) -> None:
+        reader = CommandReader()
+        reader.receive_data(b"STREAM FI")
+        reader.receive_data(b"LE a 1\nNOOP\nNOOP", is_late=True)
+        assert reader.next_line() == "STREAM FILE a 1"
+        assert reader.is_awake
+        assert reader.next_line() == "NOOP"
+        assert reader.next_line() is None
+        reader.receive_data(b"\n")
+        assert reader.next_line() == "NOOP"
+        assert reader.problems == []
+
     def test_a_long_line_is_cut_into_two_commands(self) -> None:
         reader = CommandReader()
         reader.receive_data(b"x" * 2100 + b"\n")

@@ -69,6 +69,17 @@ class TestSounds:
         assert ear.sounds[0].end_s == pytest.approx(0.06)
         assert ear.lost_s == 0
 
+    def test_the_time_of_a_late_frame_is_given_back_in_silence(self) -> None:
+        ear = Ear()
+        at_s = hear(ear, [tone()] * 5)
+        ear.on_arrival(at_s + 0.04, tone())
+        at_s = hear(ear, [tone()] * 4 + [silence()] * 30, at_s + FRAME_S)
+        hear(ear, [tone()], at_s)
+        ear.finish()
+        late, after = ear.sounds
+        assert late.end_s == pytest.approx(0.24)
+        assert after.start_s == pytest.approx(at_s)
+
     def test_what_comes_far_too_early_is_lost(self) -> None:
         """Asterisk neither paces nor queues: 4 s written at once are not heard."""
         ear = Ear()
