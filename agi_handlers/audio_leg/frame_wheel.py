@@ -25,7 +25,7 @@ FRAME_S = FRAME_MS / 1000
 LATE_S = 0.010  # what the metric calls late: half a frame
 # From the caller's frame to what answers it: detector, decision, first frame queued.
 ANSWER_S = 0.004
-# A phase may have so many legs more than the emptiest one.
+# The fullest phase may get so many legs more than the emptiest one by that.
 MAX_UNEVEN = 2
 
 
@@ -82,10 +82,9 @@ class FrameWheel:
         if home is None:
             return
         home.legs.remove(leg)
-        fewest = min(len(phase.legs) for phase in self._phases)
         ready_s = time.monotonic() + ANSWER_S - self._epoch
         best = min(
-            (phase for phase in self._phases if len(phase.legs) < fewest + MAX_UNEVEN),
+            (p for p in self._phases if p is home or self._stays_even(p)),
             key=lambda phase: (self._offset_s(phase) - ready_s) % FRAME_S,
         )
         self._put(leg, best)
@@ -102,6 +101,10 @@ class FrameWheel:
             offset_s = self._offset_s(phase)
             turns = (time.monotonic() - self._epoch - offset_s) // FRAME_S + 1
             phase.start(self._epoch + offset_s + turns * FRAME_S)
+
+    def _stays_even(self, with_one_more: _Phase) -> bool:
+        sizes = [len(p.legs) + (p is with_one_more) for p in self._phases]
+        return max(sizes) - min(sizes) <= MAX_UNEVEN
 
     def _offset_s(self, phase: _Phase) -> float:
         return self._phases.index(phase) * FRAME_S / len(self._phases)
