@@ -16,7 +16,13 @@ import numpy as np
 from model.training.added_noise import add_noise
 from model.training.dialogue import draw_dialogue, draw_opening
 from model.training.grammar import draw_words
-from model.training.rows import Heard, Row, RowMaker, imagined_words
+from model.training.rows import (
+    ROWS_THAT_BEGIN_ALIKE,
+    Heard,
+    Row,
+    RowMaker,
+    imagined_words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,15 +135,24 @@ def imagined_batch(
                 transcripts.append(row)
         replies.append(
             maker.reply_row(
-                rng, dialogue.opening, turns, heard[first:], first, as_text=0.2
+                rng,
+                maker.begin_call(rng, dialogue.opening),
+                turns,
+                heard[first:],
+                first,
+                as_text=0.2,
             )
         )
-    for _ in range(openings):
+    # Rows that begin alike are read faster.
+    begun = maker.begin_call(rng, None)
+    for number in range(openings):
+        if number % ROWS_THAT_BEGIN_ALIKE == 0:
+            begun = maker.begin_call(rng, None)
         turn = draw_opening(rng)
         words, num_frames = imagined_words(rng, turn.transcript)
         heard.append(maker.hear(words, num_frames, is_outside=False))
         index, entry = len(heard) - 1, asdict(turn)
-        replies.append(maker.reply_row(rng, None, [entry], heard[index:], index))
+        replies.append(maker.opening_row(rng, begun, entry, heard[index], index))
         if rng.random() < 0.25:
             transcripts.append(maker.transcript_row(rng, entry, heard[index], index))
     for _ in range((size + openings // 2) // 2):
@@ -216,9 +231,8 @@ def dialogue_rows(
             written.append(maker.transcript_row(rng, turn, heard[index], index))
     if dialogue.turns[0]["kind"] != "words":
         clips = heard[first : first + len(dialogue.turns)]
-        row = maker.reply_row(
-            rng, dialogue.opening, dialogue.turns, clips, first, as_text=as_text
-        )
+        begun = maker.begin_call(rng, dialogue.opening)
+        row = maker.reply_row(rng, begun, dialogue.turns, clips, first, as_text=as_text)
         replies.append(row)
     return replies, written
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from model.training.dataset import Batch, StoredDialogue, dialogue_rows
 from model.training.dialogue import GREETING, Policy, draw_opening
 from model.training.grammar import Slots, draw_words
-from model.training.rows import Heard, Row, RowMaker
+from model.training.rows import ROWS_THAT_BEGIN_ALIKE, Heard, Row, RowMaker
 from model.training.splicing import Splicer
 
 if TYPE_CHECKING:
@@ -110,7 +110,11 @@ class KeptHearing:
             )
             replies += found[0]
             transcripts += found[1]
+        begun = maker.begin_call(rng, None)
         for number in range(openings):
+            if number % ROWS_THAT_BEGIN_ALIKE == 0:
+                greeting = GREETING if rng.random() < 0.4 else None
+                begun = maker.begin_call(rng, greeting)
             words_only = number % 16 == 0
             entry: dict[str, Any] = (
                 {"transcript": draw_words(rng)}
@@ -124,8 +128,7 @@ class KeptHearing:
             heard.append(Heard(len(spoken), ()))
             vectors.append(spoken)
             if not words_only:
-                greeting = GREETING if rng.random() < 0.4 else None
-                row = maker.reply_row(rng, greeting, [entry], heard[index:], index)
+                row = maker.opening_row(rng, begun, entry, heard[index], index)
                 replies.append(row)
             if words_only or rng.random() < 0.1:
                 row = maker.transcript_row(rng, entry, heard[index], index)
@@ -140,5 +143,6 @@ class KeptHearing:
                 reply = policy.answer(kind, Slots())
                 turns.append({"kind": kind, "reply": reply, "rest": None} | _MISSED)
             greeting = GREETING if rng.random() < 0.6 else None
-            replies.append(maker.reply_row(rng, greeting, turns, heard[first:], first))
+            begun = maker.begin_call(rng, greeting)
+            replies.append(maker.reply_row(rng, begun, turns, heard[first:], first))
         return Batch((), tuple(heard), tuple(replies), tuple(transcripts)), vectors

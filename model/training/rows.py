@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 IGNORE = -100
 TOKEN_S = 0.16  # audio one token stands for
+ROWS_THAT_BEGIN_ALIKE = 36  # of the short ones: what they share is read once
+TOKENS_THAT_DECIDE = 8  # of a fixed reply: no two go on differently after so many
 PIECES_A_TOKEN = 3  # at most so many pieces of words share an audio token
 
 
@@ -38,6 +40,14 @@ class Heard:
 
     num_tokens: int
     mixture: tuple[tuple[tuple[int, float], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What stands before the caller's first turn, and what the bot greeted with."""
+
+    ids: tuple[int, ...]
+    greeting: str
 
 
 @dataclass(slots=True)
@@ -126,28 +136,39 @@ class RowMaker:
         )
         return Heard(count, mixture)
 
+    def begin_call(self, rng: random.Random, opening: str | None) -> Beginning:
+        """A call's instructions, if it has any, and the bot's greeting, if it spoke."""
+        ids = [self.begin]
+        instructions = draw_instructions(rng)
+        if instructions is not None:
+            ids += [*self.header("system"), *self.encode(instructions)]
+            ids.append(self.end_of_turn)
+        if opening is None:
+            return Beginning(tuple(ids), GREETING)
+        greeting = rng.choice(OPENINGS) if rng.random() < 0.35 else opening
+        ids += [*self.header("assistant"), *self.encode(greeting), self.end_of_turn]
+        return Beginning(tuple(ids), greeting)
+
     def reply_row(
         self,
         rng: random.Random,
-        opening: str | None,
+        beginning: Beginning,
         turns: Sequence[dict[str, Any]],
         heard: Sequence[Heard],
         first_clip: int,
         *,
         as_text: float = 0.0,
+        longest_reply: int | None = None,
     ) -> Row:
-        """A whole dialogue. `as_text`: how often a turn is given as its words."""
+        """A whole dialogue.
+
+        Args:
+            as_text: how often a turn is given as its words.
+            longest_reply: tokens of the last reply that are learnt; the rest says
+                nothing about what the caller meant.
+        """
         row = Row()
-        row.text([self.begin])
-        instructions = draw_instructions(rng)
-        if instructions is not None:
-            row.text([*self.header("system"), *self.encode(instructions)])
-            row.text([self.end_of_turn])
-        said_first = GREETING
-        if opening is not None:
-            said_first = rng.choice(OPENINGS) if rng.random() < 0.35 else opening
-            row.text([*self.header("assistant"), *self.encode(said_first)])
-            row.text([self.end_of_turn])
+        row.text(beginning.ids)
         for i, turn in enumerate(turns):
             row.text(self.header("user"))
             if turn["kind"] == "speech" and rng.random() < as_text:
@@ -160,15 +181,33 @@ class RowMaker:
                 )
             row.text([self.end_of_turn, *self.header("assistant")])
             # Asked to repeat, the bot repeats what it really began with.
-            reply = self.encode(turn["reply"].replace(GREETING, said_first))
+            reply = self.encode(turn["reply"].replace(GREETING, beginning.greeting))
             following = turns[i + 1]["intent"] if i + 1 < len(turns) else "repeat"
             if following not in {"repeat", "slower"} and rng.random() < 0.08:
                 # The caller broke in: history holds what was heard of the reply.
                 row.learn(reply[: rng.randint(1, len(reply))])
                 row.text([self.end_of_turn])
             else:
-                row.learn([*reply, self.end_of_turn])
+                whole = [*reply, self.end_of_turn]
+                is_last = i + 1 == len(turns)
+                row.learn(whole[:longest_reply] if is_last else whole)
         return row
+
+    def opening_row(
+        self,
+        rng: random.Random,
+        beginning: Beginning,
+        turn: dict[str, Any],
+        heard: Heard,
+        clip: int,
+    ) -> Row:
+        """A first turn; of most fixed replies only what decides them is learnt."""
+        is_fixed = not any(turn["spoken"]["slots"].values())
+        shortened = is_fixed and rng.random() < 0.75
+        longest = TOKENS_THAT_DECIDE if shortened else None
+        return self.reply_row(
+            rng, beginning, [turn], [heard], clip, longest_reply=longest
+        )
 
     def transcript_row(
         self, rng: random.Random, turn: dict[str, Any], heard: Heard, clip: int

@@ -26,7 +26,7 @@ from model.training.kept_hearing import KeptHearing
 from model.training.muon import Muon
 from model.training.options import TrainOptions
 from model.training.reading import (
-    groups_of_like_length,
+    groups_of_like_rows,
     read_group,
     share_wholly_right,
 )
@@ -333,7 +333,7 @@ class Trainer:
     ) -> tuple[Tensor, Tensor]:
         """Logits (N, V) at the targets and the targets (N,), in groups' order."""
         hidden, targets = [], []
-        for group in groups_of_like_length(rows, self.options.rows_a_group):
+        for group in groups_of_like_rows(rows, self.options.rows_a_group):
             with self.arithmetic.autocast():
                 found = read_group(self.network, group, vectors, self.maker.silence)
             hidden.append(found[0])
@@ -345,7 +345,7 @@ class Trainer:
     def wholly_right(self, rows: Sequence[Row], vectors: list[Tensor]) -> float:
         """Share of the rows' answers that are right to the last token."""
         logits, targets = self._predict(rows, vectors)
-        groups = groups_of_like_length(rows, self.options.rows_a_group)
+        groups = groups_of_like_rows(rows, self.options.rows_a_group)
         in_order = [row for group in groups for row in group]
         return share_wholly_right(in_order, (logits.argmax(-1) == targets).tolist())
 

@@ -88,7 +88,9 @@ def test_a_reply_row_is_the_served_prompt(maker: RowMaker, tmp_path: Path) -> No
     assert dialogue.last_clip is not None
 
     luck = 0.6  # instructions: the demo's own; opening: ours
-    row = maker.reply_row(FirstChoice(luck), GREETING, [_turn()], [_silence(7)], 0)
+    rng = FirstChoice(luck)
+    begun = maker.begin_call(rng, GREETING)
+    row = maker.reply_row(rng, begun, [_turn()], [_silence(7)], 0)
     ids = np.array(row.ids[: len(served)])
     is_audio = np.array(served.keys) < 0
     assert np.array_equal(ids[~is_audio], served.token_ids[~is_audio])
@@ -116,7 +118,8 @@ def test_a_transcript_row_is_the_served_prompt(maker: RowMaker, tmp_path: Path) 
 
 def test_a_cut_turn_wants_its_next_word_not_the_end(maker: RowMaker) -> None:
     turn = _turn(kind="cut", transcript="when are", rest="you", reply="Yes, go on.")
-    row = maker.reply_row(FirstChoice(0.4), None, [turn], [_silence(5)], 0)
+    rng = FirstChoice(0.4)
+    row = maker.reply_row(rng, maker.begin_call(rng, None), [turn], [_silence(5)], 0)
     start, _ = row.audio[0]
     target = row.targets[start + 4]
     assert target == maker.encode(" you")[0] != maker.end_of_turn
@@ -126,7 +129,8 @@ def test_a_cut_turn_wants_its_next_word_not_the_end(maker: RowMaker) -> None:
 def test_targets_follow_their_positions(maker: RowMaker) -> None:
     turns = [_turn(), _turn(intent="thanks", reply="You are welcome. Anything else?")]
     heard = [_silence(4), _silence(6)]
-    row = maker.reply_row(FirstChoice(0.4), None, turns, heard, 10)
+    rng = FirstChoice(0.4)
+    row = maker.reply_row(rng, maker.begin_call(rng, None), turns, heard, 10)
     assert [clip for _, clip in row.audio] == [10, 11]
     assert len(row.ids) == len(row.targets)
     ends = {start + heard[i].num_tokens - 1 for i, (start, _) in enumerate(row.audio)}
