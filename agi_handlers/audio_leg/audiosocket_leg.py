@@ -32,6 +32,7 @@ from agi_handlers.audio_leg.channel_end import why_ended
 from agi_handlers.audio_leg.event_queue import LegEventQueue
 from agi_handlers.audio_leg.frame_wheel import FrameWheel
 from agi_handlers.audio_leg.leg import (
+    AudioListener,
     CallerKey,
     CloseReason,
     LegClosed,
@@ -145,6 +146,9 @@ class AudioSocketLeg:
 
     def events(self) -> AsyncIterator[LegEvent]:
         return self._events.events()
+
+    def hand_audio_to(self, listener: AudioListener | None) -> None:
+        self._events.hand_audio_to(listener)
 
     def heard_elsewhere(self, event: LegEvent) -> None:
         """Of the caller, from somebody who hears more than this leg."""

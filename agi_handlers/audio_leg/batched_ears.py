@@ -8,23 +8,29 @@ not fit one core otherwise (benchmarks/results/media.md).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from model.vad.events import SpeechEvent
-from model.vad.listener import CallerEar, feed_together
+from model.vad.listener import CallerEar, judge_together
 
 # What a decision is later at most; frames come every 20 ms from each call, so that a
 # quarter of the calls meets in a batch. A frame that comes when nothing was heard for
 # so long is heard at once: few calls wait for nobody.
 BATCH_S: Final = 0.005
 
+Heard: TypeAlias = "list[SpeechEvent] | Exception"
+"""What an ear has to say, or why the detector could not tell."""
 
-@dataclass(slots=True)
-class _Hearing:
-    ear: CallerEar
-    pcm16: bytes
-    heard: asyncio.Future[list[SpeechEvent]]
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Whom to tell, in the context in which he asked."""
+
+    tell: Callable[[Heard], None]
+    context: Context
 
 
 class BatchedEars:
@@ -32,41 +38,56 @@ class BatchedEars:
 
     def __init__(self) -> None:
         self.num_runs = 0
-        self._waiting: list[_Hearing] = []  # one a call at most: each waits its answer
+        self._waiting: dict[CallerEar, _Waiting] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    async def hear(self, ear: CallerEar, pcm16: bytes) -> list[SpeechEvent]:
-        """`ear.feed(pcm16)`, together with other calls; one at a time for each ear."""
-        if not ear.completes_window(pcm16):
-            return ear.feed(pcm16)  # nothing to judge yet, and nothing to wait for
-        loop = asyncio.get_running_loop()
-        if self._timer is None:
-            self._timer = loop.call_later(BATCH_S, self._feed)
-            self.num_runs += 1
-            [events] = feed_together([ear], [pcm16])
-            return events
-        hearing = _Hearing(ear, pcm16, loop.create_future())
-        self._waiting.append(hearing)
-        return await hearing.heard
+    def hear(
+        self, ear: CallerEar, pcm16: bytes, tell: Callable[[Heard], None]
+    ) -> list[SpeechEvent] | None:
+        """`ear.feed(pcm16)`, together with other calls.
 
-    def _feed(self) -> None:
-        self._timer = None
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(BATCH_S, self._feed)
+        None: `tell` is called with the events when they are known; it must not raise.
+        """
+        found = ear.add(pcm16)
+        if found:  # an end: nobody waits for that
+            self._waiting.pop(ear, None)
+            return found + _judged(ear)
+        if not ear.has_window:
+            return found
+        if self._timer is None:
+            self._arm()
+            return _judged(ear)
+        if ear not in self._waiting:
+            self._waiting[ear] = _Waiting(tell, copy_context())
+        return None
+
+    def finish(self, ear: CallerEar) -> list[SpeechEvent] | None:
+        """What this ear waits to be told, now; None: nothing."""
+        return None if self._waiting.pop(ear, None) is None else _judged(ear)
+
+    def forget(self, ear: CallerEar) -> None:
+        """Its call is over."""
+        self._waiting.pop(ear, None)
+
+    def _arm(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(BATCH_S, self._judge)
         self.num_runs += 1
-        try:
-            events = feed_together(
-                [hearing.ear for hearing in waiting],
-                [hearing.pcm16 for hearing in waiting],
-            )
-        except Exception as exc:  # noqa: BLE001 - raised again in each of the calls
-            for hearing in waiting:
-                if not hearing.heard.done():
-                    hearing.heard.set_exception(exc)
+
+    def _judge(self) -> None:
+        self._timer = None
+        if not self._waiting:
             return
-        for hearing, heard in zip(waiting, events, strict=True):
-            if not hearing.heard.done():  # the call may have ended meanwhile
-                hearing.heard.set_result(heard)
+        self._arm()
+        waiting, self._waiting = self._waiting, {}
+        outcomes: Sequence[Heard]
+        try:
+            outcomes = judge_together(list(waiting))
+        except Exception as exc:  # noqa: BLE001 - told to each of the calls
+            outcomes = [exc] * len(waiting)
+        for asked, heard in zip(waiting.values(), outcomes, strict=True):
+            asked.context.run(asked.tell, heard)
+
+
+def _judged(ear: CallerEar) -> list[SpeechEvent]:
+    [events] = judge_together([ear])
+    return events

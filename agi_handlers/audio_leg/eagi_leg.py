@@ -40,7 +40,13 @@ from agi_handlers.audio_leg.event_queue import LegEventQueue
 from agi_handlers.audio_leg.file_exchange import FileExchange
 from agi_handlers.audio_leg.file_playback import FilePlayback, FilePlaybackOptions
 from agi_handlers.audio_leg.frame_wheel import FrameWheel
-from agi_handlers.audio_leg.leg import CloseReason, LegClosed, LegEvent, LegName
+from agi_handlers.audio_leg.leg import (
+    AudioListener,
+    CloseReason,
+    LegClosed,
+    LegEvent,
+    LegName,
+)
 from agi_handlers.audio_leg.media_port import Announcement, MediaPort
 from agi_handlers.audio_leg.sent_keys import SentKeys
 from agi_handlers.errors import AudioLegUnavailable, ChannelGone, TelephonyError
@@ -208,6 +214,9 @@ class EagiLeg:
 
     def events(self) -> AsyncIterator[LegEvent]:
         return self._events.events()
+
+    def hand_audio_to(self, listener: AudioListener | None) -> None:
+        self._events.hand_audio_to(listener)
 
     async def play(self, pcm16: bytes) -> None:
         if self._events.closed is None:

@@ -1,5 +1,8 @@
 """What waits between a leg and the one task that reads its events.
 
+A listener gets the audio by a plain call while no event waits before it: a task that is
+woken for every frame of 200 calls costs 4 % of a core.
+
 Audio that is not taken in time is joined, so that a reader which was held up gets one
 long chunk and not a thousand short ones.  Keys and the end are never lost.
 """
@@ -9,8 +12,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from contextvars import Context, copy_context
 
-from agi_handlers.audio_leg.leg import CallerAudio, CallerKey, LegClosed, LegEvent
+from agi_handlers.audio_leg.leg import (
+    AudioListener,
+    CallerAudio,
+    CallerKey,
+    LegClosed,
+    LegEvent,
+)
 from model.audio.frames import RATE_HZ, SAMPLE_BYTES
 
 # A reader that has not looked for so long has failed; memory must not follow it.
@@ -30,10 +40,19 @@ class LegEventQueue:
         self._num_keys = 0
         self._audio_bytes = 0
         self._reader: asyncio.Future[None] | None = None
+        self._listener: AudioListener | None = None
+        self._listens_in: Context = copy_context()
+
+    def hand_audio_to(self, listener: AudioListener | None) -> None:
+        """See AudioLeg."""
+        self._listener, self._listens_in = listener, copy_context()
 
     def put_audio(self, pcm16: bytes) -> None:
         """Caller audio; the oldest is dropped when far too much is unread."""
         if self.closed is not None or not pcm16:
+            return
+        if self._listener is not None and not self._waiting:
+            self._listens_in.run(self._listener, pcm16)
             return
         last = self._waiting[-1] if self._waiting else None
         if isinstance(last, list):

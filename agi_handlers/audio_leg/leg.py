@@ -11,7 +11,7 @@ and waits to be told what to do: play something, or `listen()` again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -65,6 +65,9 @@ class LegClosed:
     detail: str = ""
 
 
+AudioListener: TypeAlias = Callable[[bytes], None]
+"""Takes caller audio (pcm16) the moment it comes; must not raise."""
+
 LegEvent: TypeAlias = (
     CallerAudio
     | CallerKey
@@ -87,6 +90,15 @@ class AudioLeg(Protocol):
 
     def events(self) -> AsyncIterator[LegEvent]:
         """Everything that comes from the caller's side, ending with LegClosed."""
+        ...
+
+    def hand_audio_to(self, listener: AudioListener | None) -> None:
+        """Call this with caller audio, in the caller's context, instead of saying
+        `CallerAudio`: what comes 50 times a second need not wake a task each time.
+
+        Audio that comes behind an event which is still unread stays among the events,
+        so the order holds. None: all of it does again.
+        """
         ...
 
     async def play(self, pcm16: bytes) -> None:

@@ -30,6 +30,7 @@ from agi_handlers.audio_leg.event_queue import LegEventQueue
 from agi_handlers.audio_leg.file_exchange import FileExchange
 from agi_handlers.audio_leg.file_playback import FilePlayback, FilePlaybackOptions
 from agi_handlers.audio_leg.leg import (
+    AudioListener,
     CallerKey,
     CallerPaused,
     CloseReason,
@@ -114,6 +115,9 @@ class RecordedTurnsLeg:
 
     def events(self) -> AsyncIterator[LegEvent]:
         return self._events.events()
+
+    def hand_audio_to(self, listener: AudioListener | None) -> None:
+        self._events.hand_audio_to(listener)
 
     def heard_elsewhere(self, event: LegEvent) -> None:
         """Of the caller, from somebody who hears more than this leg."""

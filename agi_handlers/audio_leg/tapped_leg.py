@@ -12,6 +12,7 @@ from typing import Protocol, cast
 
 from agi_handlers.audio_leg.leg import (
     AudioLeg,
+    AudioListener,
     CallerAudio,
     LegEvent,
     LegName,
@@ -70,13 +71,27 @@ class TappedLeg:
         async with contextlib.aclosing(events):
             async for event in events:
                 if isinstance(event, CallerAudio):
-                    heard_ms = self._leg.heard_ms()
-                    for tap in self._taps:
-                        tap.caller(event.pcm16, heard_ms)
+                    self._tell_of_caller(event.pcm16)
                 elif isinstance(event, PlaybackFinished):
                     for tap in self._taps:
                         tap.finished()
                 yield event
+
+    def hand_audio_to(self, listener: AudioListener | None) -> None:
+        if listener is None:
+            self._leg.hand_audio_to(None)
+            return
+
+        def tell_and_hand_on(pcm16: bytes) -> None:
+            self._tell_of_caller(pcm16)
+            listener(pcm16)
+
+        self._leg.hand_audio_to(tell_and_hand_on)
+
+    def _tell_of_caller(self, pcm16: bytes) -> None:
+        heard_ms = self._leg.heard_ms()
+        for tap in self._taps:
+            tap.caller(pcm16, heard_ms)
 
     async def play(self, pcm16: bytes) -> None:
         for tap in self._taps:

@@ -22,7 +22,7 @@ from collections.abc import (
 from dataclasses import dataclass, field
 from typing import assert_never, cast, get_args
 
-from agi_handlers.audio_leg.batched_ears import BatchedEars
+from agi_handlers.audio_leg.batched_ears import BatchedEars, Heard
 from agi_handlers.audio_leg.leg import (
     AudioLeg,
     CallerAudio,
@@ -31,6 +31,7 @@ from agi_handlers.audio_leg.leg import (
     CallerPaused,
     CallerTalks,
     LegClosed,
+    LegEvent,
     PlaybackFinished,
 )
 from agi_handlers.conversation import reply_log
@@ -179,6 +180,7 @@ class Call:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms: int | None = None
         self._finished = asyncio.Event()
+        self._failure: Exception | None = None
         self._has_begun = asyncio.Event()
         self._mouth = BotMouth(parts.leg)
         self._gate = EchoGate(parts.ear, self._mouth)
@@ -211,10 +213,12 @@ class Call:
                 if not self._has_begun.is_set():
                     self._act(self._machine.on_answered(self._now_ms()))
                 await self._finished.wait()
+                if self._failure is not None:
+                    raise self._failure
                 await self._settle_the_rest()
                 assert self._outcome is not None
                 self._outcome = await self._errands.finish(self._outcome)
-                raise _Ended
+                raise self._failure or _Ended
         except* _Ended:
             pass
         finally:
@@ -267,48 +271,87 @@ class Call:
     # --- hearing ---
 
     async def _listen(self) -> None:
-        leg, ear, machine = self._parts.leg, self._parts.ear, self._machine
-        async for event in leg.events():
-            match event:
-                case CallerAudio(pcm16):
-                    ear.bot_is_talking = machine.is_bot_talking
-                    heard = await self._parts.ears.hear(ear, pcm16)
-                    self._hear(self._gate.let_through(heard))
-                    # a first sign of his voice: softly, until it is sure or nothing
-                    yields = machine.may_be_interrupted and self._gate.may_be_caller()
-                    self._mouth.lower(is_lowered=yields)
-                case CallerMissing(is_missing):
-                    what = "missing" if is_missing else "back"
-                    self._parts.notes.happened(self._now_ms(), "caller_audio", what)
-                    machine.on_caller_missing(is_missing=is_missing)
-                case CallerTalks():
-                    at_ms, heard_ms = self._now_ms(), self._heard_ms()
-                    if actions := machine.on_talk_detected(at_ms, heard_ms):
-                        self._count_barge_in()
-                    self._act(actions)
-                case CallerPaused():
-                    self._hear(self._gate.let_through(ear.force_end()))
-                    self._act(machine.on_caller_paused(self._now_ms()))
-                case CallerKey(key):
-                    logger.info("key_pressed", extra=fields(key="*"))
-                    self._secrecy.on_key(self._now_ms())
-                    self._parts.notes.happened(self._now_ms(), "key", "*")
-                    self._act(machine.on_key(self._now_ms(), key, self._heard_ms()))
-                case PlaybackFinished():
-                    self._mouth.finished()
-                    self._act(machine.on_playback_finished(self._now_ms()))
-                case LegClosed(reason, detail):
-                    if reason != "lost":  # that is the leg's to log
-                        logger.info(
-                            "leg_closed", extra=fields(reason=reason, detail=detail)
-                        )
-                    self._parts.notes.happened(
-                        self._now_ms(), "leg_closed", reason, detail
+        leg = self._parts.leg
+        leg.hand_audio_to(self._take_audio)
+        try:
+            async for event in leg.events():
+                self._on_event(event)
+        finally:
+            leg.hand_audio_to(None)
+            self._parts.ears.forget(self._parts.ear)
+
+    def _take_audio(self, pcm16: bytes) -> None:
+        """The leg's plain call: what goes wrong ends the call, not the leg."""
+        try:
+            self._on_audio(pcm16)
+        except Exception as exc:  # noqa: BLE001 - raised again in `run`
+            self._fail(exc)
+
+    def _take_heard(self, heard: Heard) -> None:
+        """The ears' plain call, likewise."""
+        try:
+            self._on_heard(heard)
+        except Exception as exc:  # noqa: BLE001 - raised again in `run`
+            self._fail(exc)
+
+    def _fail(self, exc: Exception) -> None:
+        self._failure = self._failure or exc
+        self._finished.set()
+
+    def _on_audio(self, pcm16: bytes) -> None:
+        parts = self._parts
+        parts.ear.bot_is_talking = self._machine.is_bot_talking
+        heard = parts.ears.hear(parts.ear, pcm16, self._take_heard)
+        if heard is not None:
+            self._on_heard(heard)
+
+    def _on_heard(self, heard: Heard) -> None:
+        if isinstance(heard, Exception):
+            raise heard
+        self._hear(self._gate.let_through(heard))
+        # a first sign of his voice: softly, until it is sure or nothing
+        yields = self._machine.may_be_interrupted and self._gate.may_be_caller()
+        self._mouth.lower(is_lowered=yields)
+
+    def _on_event(self, event: LegEvent) -> None:
+        machine = self._machine
+        if not isinstance(event, CallerAudio):
+            # what he said before comes first
+            heard = self._parts.ears.finish(self._parts.ear)
+            if heard is not None:
+                self._on_heard(heard)
+        match event:
+            case CallerAudio(pcm16):
+                self._on_audio(pcm16)
+            case CallerMissing(is_missing):
+                what = "missing" if is_missing else "back"
+                self._parts.notes.happened(self._now_ms(), "caller_audio", what)
+                machine.on_caller_missing(is_missing=is_missing)
+            case CallerTalks():
+                at_ms, heard_ms = self._now_ms(), self._heard_ms()
+                if actions := machine.on_talk_detected(at_ms, heard_ms):
+                    self._count_barge_in()
+                self._act(actions)
+            case CallerPaused():
+                self._hear(self._gate.let_through(self._parts.ear.force_end()))
+                self._act(machine.on_caller_paused(self._now_ms()))
+            case CallerKey(key):
+                logger.info("key_pressed", extra=fields(key="*"))
+                self._secrecy.on_key(self._now_ms())
+                self._parts.notes.happened(self._now_ms(), "key", "*")
+                self._act(machine.on_key(self._now_ms(), key, self._heard_ms()))
+            case PlaybackFinished():
+                self._mouth.finished()
+                self._act(machine.on_playback_finished(self._now_ms()))
+            case LegClosed(reason, detail):
+                if reason != "lost":  # that is the leg's to log
+                    logger.info(
+                        "leg_closed", extra=fields(reason=reason, detail=detail)
                     )
-                    self._act(machine.on_leg_closed(reason, detail))
-                    return
-                case _:
-                    assert_never(event)
+                self._parts.notes.happened(self._now_ms(), "leg_closed", reason, detail)
+                self._act(machine.on_leg_closed(reason, detail))
+            case _:
+                assert_never(event)
 
     def _hear(self, events: Sequence[SpeechEvent]) -> None:
         machine, ear = self._machine, self._parts.ear

@@ -62,16 +62,20 @@ class CallerEar:
         """No utterance yet, but a first sign of one that is not too old."""
         return self._endpointing.may_be_starting
 
-    def completes_window(self, pcm16: bytes) -> bool:
-        """Whether the detector would have to judge, were this fed."""
-        num_bytes = len(self._kept) + len(pcm16)
-        heard = self._kept_from_samples + num_bytes // SAMPLE_BYTES
-        return heard - self._judged_samples >= self._window_samples
+    @property
+    def has_window(self) -> bool:
+        """Whether there is something to judge."""
+        return self.samples_heard - self._judged_samples >= self._window_samples
 
     def feed(self, pcm16: bytes) -> list[SpeechEvent]:
         """More of the caller's audio (8 kHz), cut anywhere, even within a sample."""
         [events] = feed_together([self], [pcm16])
         return events
+
+    def add(self, pcm16: bytes) -> list[SpeechEvent]:
+        """The same, but windows are left for `judge_together`."""
+        self._kept += pcm16
+        return self._hear_part()
 
     @property
     def softer_db(self) -> float:
@@ -95,9 +99,6 @@ class CallerEar:
         """How likely the last suspected end is the end of the turn (from its words)."""
         self._endpointing.hint_turn_over(probability)
 
-    def _has_window(self) -> bool:
-        return self.samples_heard - self._judged_samples >= self._window_samples
-
     def _next_window(self) -> bytearray:
         begin = (self._judged_samples - self._kept_from_samples) * SAMPLE_BYTES
         end = begin + self._window_samples * SAMPLE_BYTES
@@ -111,6 +112,8 @@ class CallerEar:
         nobody is kept waiting.
         """
         events: list[SpeechEvent] = []
+        if not self._endpointing.awaits_end:
+            return events
         begin = self._judged_samples
         next_window = begin + self._window_samples
         at = begin - begin % FRAME_SAMPLES + FRAME_SAMPLES
@@ -156,11 +159,16 @@ def feed_together(
     ears: Sequence[CallerEar], chunks: Sequence[bytes]
 ) -> list[list[SpeechEvent]]:
     """Feed many calls' ears, all of one detector, in batches: half the cost."""
+    events = [ear.add(pcm16) for ear, pcm16 in zip(ears, chunks, strict=True)]
+    return [
+        first + then for first, then in zip(events, judge_together(ears), strict=True)
+    ]
+
+
+def judge_together(ears: Sequence[CallerEar]) -> list[list[SpeechEvent]]:
+    """The events of what was added to each ear; all ears are of one detector."""
     events: list[list[SpeechEvent]] = [[] for _ in ears]
-    for call, (ear, pcm16) in enumerate(zip(ears, chunks, strict=True)):
-        ear._kept += pcm16
-        events[call] += ear._hear_part()
-    while ready := [call for call, ear in enumerate(ears) if ear._has_window()]:
+    while ready := [call for call, ear in enumerate(ears) if ear.has_window]:
         windows = wave_from_pcm16(
             b"".join([ears[call]._next_window() for call in ready])
         ).reshape(len(ready), -1)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agi_handlers.audio_leg.leg import (
+    AudioListener,
     CallerAudio,
     CallerKey,
     CloseReason,
@@ -111,6 +112,10 @@ class ScriptedLeg:
     """More than this makes `play` wait, as it does on every leg."""
     chunk_samples: int = 160
     """How the caller's audio is cut: less than a frame, or several at once."""
+    listener: AudioListener | None = None
+
+    def hand_audio_to(self, listener: AudioListener | None) -> None:
+        self.listener = listener
 
     async def events(self) -> AsyncIterator[LegEvent]:
         waiting = b""
@@ -125,8 +130,11 @@ class ScriptedLeg:
                     continue
                 waiting += event.pcm16
                 while len(waiting) >= size:
-                    yield CallerAudio(waiting[:size])
-                    waiting = waiting[size:]
+                    chunk, waiting = waiting[:size], waiting[size:]
+                    if self.listener is not None:
+                        self.listener(chunk)
+                    else:
+                        yield CallerAudio(chunk)
         yield closed
 
     async def _frames(self) -> AsyncGenerator[LegEvent]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from agi_handlers.audio_leg.batched_ears import BATCH_S, BatchedEars
+from agi_handlers.audio_leg.batched_ears import BATCH_S, BatchedEars, Heard
 from model.audio.pcm import Waves, pcm16_from_wave
 from model.vad.detector import DetectorStream, SpeechDetector, load_detector
 from model.vad.events import SpeechEvent, SpeechStarted
@@ -36,8 +36,18 @@ async def hear_all(
 ) -> list[SpeechEvent]:
     events = []
     for at in range(0, len(pcm16), FRAME_BYTES):
-        events += await ears.hear(ear, pcm16[at : at + FRAME_BYTES])
+        events += await hear(ears, ear, pcm16[at : at + FRAME_BYTES])
     return events
+
+
+async def hear(ears: BatchedEars, ear: CallerEar, pcm16: bytes) -> list[SpeechEvent]:
+    told: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
+    heard: Heard | None = ears.hear(ear, pcm16, told.set_result)
+    if heard is None:
+        heard = await told
+    if isinstance(heard, Exception):
+        raise heard
+    return heard
 
 
 async def test_calls_heard_together_give_the_events_each_gives_alone(
@@ -60,25 +70,40 @@ async def test_a_frame_that_comes_alone_is_heard_at_once(
     detector: SpeechDetector,
 ) -> None:
     ears, ear = BatchedEars(), CallerEar(detector)
+    told: list[Heard] = []
     for _ in range(3):
-        heard = asyncio.ensure_future(ears.hear(ear, bytes(FRAME_BYTES)))
-        await asyncio.sleep(0)
-        assert heard.done()
+        assert ears.hear(ear, bytes(FRAME_BYTES), told.append) == []
         await asyncio.sleep(4 * BATCH_S)
+    assert not told
 
 
 async def test_a_call_that_ends_while_it_waits_does_not_disturb_the_others(
     detector: SpeechDetector,
 ) -> None:
-    ears = BatchedEars()
-    await ears.hear(CallerEar(detector), bytes(FRAME_BYTES))
-    leaving = asyncio.create_task(ears.hear(CallerEar(detector), bytes(FRAME_BYTES)))
-    staying = asyncio.create_task(ears.hear(CallerEar(detector), bytes(FRAME_BYTES)))
+    ears, leaving = BatchedEars(), CallerEar(detector)
+    told: list[Heard] = []
+    assert await hear(ears, CallerEar(detector), bytes(FRAME_BYTES)) == []
+    assert ears.hear(leaving, bytes(FRAME_BYTES), told.append) is None
+    staying = asyncio.create_task(hear(ears, CallerEar(detector), bytes(FRAME_BYTES)))
     await asyncio.sleep(0)
-    leaving.cancel()
+    ears.forget(leaving)
     async with asyncio.timeout(5):
         assert await staying == []
-    assert leaving.cancelled()
+    assert not told
+
+
+async def test_a_call_may_ask_for_what_it_waits_for(detector: SpeechDetector) -> None:
+    pcm16 = talk(0)
+    alone = CallerEar(detector).feed(pcm16)
+    ears, ear = BatchedEars(), CallerEar(detector)
+    told: list[Heard] = []
+    assert await hear(ears, CallerEar(detector), bytes(FRAME_BYTES)) == []
+    assert ears.hear(ear, pcm16[:20_001], told.append) is None
+    assert ears.hear(ear, pcm16[20_001:], told.append) is None  # waits already
+    assert ears.finish(ear) == alone
+    assert ears.finish(ear) is None
+    await asyncio.sleep(2 * BATCH_S)
+    assert not told
 
 
 class _BrokenDetector:
@@ -99,7 +124,7 @@ class _BrokenDetector:
 async def test_a_detector_that_fails_is_told_to_every_call() -> None:
     ears, detector = BatchedEars(), _BrokenDetector()
     outcomes = await asyncio.gather(
-        *(ears.hear(CallerEar(detector), bytes(FRAME_BYTES)) for _ in range(2)),
+        *(hear(ears, CallerEar(detector), bytes(FRAME_BYTES)) for _ in range(3)),
         return_exceptions=True,
     )
-    assert [str(outcome) for outcome in outcomes] == ["the network is broken"] * 2
+    assert [str(outcome) for outcome in outcomes] == ["the network is broken"] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 
 from agi_handlers.audio_leg.event_queue import (
     MAX_UNREAD_AUDIO_BYTES,
@@ -106,3 +107,39 @@ async def test_empty_audio_is_no_event() -> None:
     queue.put_audio(b"")
     queue.put(CLOSED)
     assert await all_events(queue) == [CLOSED]
+
+
+async def test_a_listener_gets_audio_at_once_but_not_before_what_waits() -> None:
+    queue, heard = LegEventQueue(), list[bytes]()
+    queue.put_audio(b"aa")  # nobody listens yet
+    queue.hand_audio_to(heard.append)
+    queue.put_audio(b"bb")
+    reading = queue.events()
+    assert await anext(reading) == CallerAudio(b"aabb")
+    queue.put_audio(b"cc")
+    assert heard == [b"cc"]
+    queue.put(CallerKey("1"))
+    queue.put_audio(b"dd")
+    assert [await anext(reading) for _ in range(2)] == [
+        CallerKey("1"),
+        CallerAudio(b"dd"),
+    ]
+    queue.put_audio(b"ee")
+    queue.hand_audio_to(None)
+    queue.put_audio(b"ff")
+    queue.put(CLOSED)
+    assert [event async for event in reading] == [CallerAudio(b"ff"), CLOSED]
+    assert heard == [b"cc", b"ee"]
+
+
+async def test_a_listener_is_called_in_the_context_it_was_given_in() -> None:
+    call_id: ContextVar[str] = ContextVar("call_id", default="")
+    queue, heard_in = LegEventQueue(), list[str]()
+
+    async def listen() -> None:
+        call_id.set("ours")
+        queue.hand_audio_to(lambda _: heard_in.append(call_id.get()))
+
+    await asyncio.create_task(listen())
+    queue.put_audio(b"aa")
+    assert heard_in == ["ours"]
