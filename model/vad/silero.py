@@ -42,7 +42,7 @@ _WEIGHTS_OF: Final = "model."  # what the names in it begin with
 class _Heard(NamedTuple):
     """A window as it came, with what the network needs of the time before."""
 
-    line: Wave
+    line: Wave  # (319,)
     gain: float
 
 
@@ -54,16 +54,10 @@ class SileroStream:
     def __init__(self) -> None:
         self.level = LineLevel()
         self.before: Wave = np.zeros(KEPT_SAMPLES, dtype=np.float32)
-        self.state: Wave = np.zeros((2, 1, STATE_SIZE), dtype=np.float32)
+        self.state: Wave = np.zeros(2 * STATE_SIZE, dtype=np.float32)
         self.gate = QuietGate()
         self.skipped: _Heard | None = None
         """The window before, if the network hasn't heard it."""
-
-    def hear(self, window: Wave, level_db: float) -> _Heard:
-        """The next (256,) at 8 kHz."""
-        line = np.concatenate((self.before, window))
-        self.before = line[-KEPT_SAMPLES:]
-        return _Heard(line, self.level.gain_for(level_db))
 
 
 class SileroDetector:
@@ -115,17 +109,22 @@ class SileroDetector:
         Windows as quiet as the line itself are 0.0 without a run. A batch differs from
         single runs by rounding only (below 1e-5).
         """
-        answers = [0.0] * len(streams)
+        callers = [_own(stream) for stream in streams]
+        lines = np.concatenate(
+            (_rows([one.before for one in callers]), windows), axis=1
+        )
+        answers = [0.0] * len(callers)
         awake: list[tuple[int, SileroStream, _Heard]] = []
-        for row, (stream, window, level_db) in enumerate(
-            zip(streams, windows, levels_db, strict=True)
+        for row, (caller, before, level_db) in enumerate(
+            zip(callers, lines[:, -KEPT_SAMPLES:].copy(), levels_db, strict=True)
         ):
-            caller = _own(stream)
-            heard = caller.hear(window, level_db)
+            caller.before = before
+            heard = _Heard(lines[row], caller.level.gain_for(level_db))
             if caller.gate.is_open(level_db):
                 awake.append((row, caller, heard))
             else:
-                caller.skipped = heard
+                # A copy: a view would keep the whole batch alive for one call's sake.
+                caller.skipped = heard._replace(line=heard.line.copy())
         # Whoever wakes up hears the window before first: words begin softly.
         woken = [caller for _, caller, _ in awake if caller.skipped is not None]
         self._run(woken, [c.skipped for c in woken if c.skipped is not None])
@@ -142,15 +141,19 @@ class SileroDetector:
         """A window each -> probabilities; each caller's state moves on by it."""
         if not callers:
             return []
-        lines = np.array([one.line for one in heard])
+        lines = _rows([one.line for one in heard])
         lines *= np.array([[one.gain] for one in heard], dtype=np.float32)
-        states = np.concatenate([caller.state for caller in callers], axis=1)
+        states = _rows([caller.state for caller in callers])
         answers, states = self._network.run(lines, states)
-        for row, caller in enumerate(callers):
-            # A copy: a view would keep the whole batch alive for one call's sake.
-            caller.state = states[:, row : row + 1].copy()
+        for caller, state in zip(callers, states, strict=True):
+            caller.state = state.copy()
         probabilities: list[float] = answers.tolist()
         return probabilities
+
+
+def _rows(waves: Sequence[Wave]) -> Waves:
+    """One above the other; numpy's own `stack` takes twice as long."""
+    return np.concatenate(waves).reshape(len(waves), -1)
 
 
 def _own(stream: DetectorStream) -> SileroStream:

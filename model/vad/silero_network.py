@@ -30,6 +30,7 @@ from model.audio.resample import UPSAMPLER_HISTORY, upsampled
 Rows = NDArray[np.float32]
 
 STATE_SIZE: Final = 128
+_HALF: Final = np.float32(0.5)
 WINDOW_SAMPLES: Final = 256  # at 8 kHz
 # All in samples of 16 kHz. The last of the window before goes in front of each window,
 # and behind it its own end, mirrored.
@@ -86,40 +87,40 @@ class SileroNetwork:
             )
             for layer, used in enumerate(taps)
         ]
-        names = ("decoder.rnn.weight_ih", "decoder.rnn.weight_hh")
-        self._gates = np.ascontiguousarray(
-            np.concatenate([weights[name] for name in names], axis=1).T
-        )
-        self._gate_bias = (
-            weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]
-        )
+        self._gates, self._gate_bias = _gates(weights)
         self._answer = weights["decoder.decoder.2.weight"][0, :, 0]
         self._answer_bias = weights["decoder.decoder.2.bias"]
 
     def run(self, lines: Waves, states: Rows) -> tuple[Rows, Rows]:
-        """(B, 319) at 8 kHz, (2, B, 128) -> probabilities (B,), states (2, B, 128)."""
+        """(B, 319) at 8 kHz, (B, 256) -> probabilities (B,), states (B, 256)."""
         heard = self._encoded(self._magnitudes(lines))
-        hidden, cell = states
+        hidden, cell = states[:, :STATE_SIZE], states[:, STATE_SIZE:]
         gates = np.concatenate((heard, hidden), axis=1) @ self._gates
         gates += self._gate_bias
-        let_in, keep, new, show = np.split(gates, 4, axis=1)
-        cell = _sigmoid(keep) * cell + _sigmoid(let_in) * np.tanh(new)
-        hidden = _sigmoid(show) * np.tanh(cell)
-        answers = np.maximum(hidden, 0) @ self._answer + self._answer_bias
-        return _sigmoid(answers), np.stack((hidden, cell))
+        np.tanh(gates, out=gates)
+        opening = gates[:, : 3 * STATE_SIZE]  # sigmoids: their weights are halved
+        opening *= _HALF
+        opening += _HALF
+        let_in, keep, show, new = (
+            gates[:, at : at + STATE_SIZE]
+            for at in range(0, 4 * STATE_SIZE, STATE_SIZE)
+        )
+        cell = keep * cell
+        cell += let_in * new
+        hidden = show * np.tanh(cell)
+        answers = np.maximum(hidden, 0) @ self._answer
+        answers += self._answer_bias
+        return _sigmoid(answers), np.concatenate((hidden, cell), axis=1)
 
     def _magnitudes(self, lines: Waves) -> Rows:
         """(B, 319) -> (B, 4, 129) with a frame of silence on both sides."""
         num_lines = len(lines)
-        frames = _stretches(lines, _NUM_FRAMES - 1, _STEP // 2, _HEARD)
-        spectra = np.empty((num_lines, _NUM_FRAMES, 2 * _NUM_BINS), dtype=np.float32)
-        spectra[:, :-1] = (frames @ self._spectra).reshape(num_lines, -1, 2 * _NUM_BINS)
-        spectra[:, -1] = lines[:, _LAST_FROM:] @ self._last_spectra
-        spectra *= spectra
         magnitudes = np.zeros((num_lines, _NUM_FRAMES + 2, _NUM_BINS), dtype=np.float32)
-        inner = magnitudes[:, 1:-1]
-        np.add(spectra[..., :_NUM_BINS], spectra[..., _NUM_BINS:], out=inner)
-        np.sqrt(inner, out=inner)
+        frames = _stretches(lines, _NUM_FRAMES - 1, _STEP // 2, _HEARD)
+        spectra = (frames @ self._spectra).reshape(num_lines, -1, 2 * _NUM_BINS)
+        last_spectra = lines[:, _LAST_FROM:] @ self._last_spectra
+        _lengths(spectra, out=magnitudes[:, 1:-2])
+        _lengths(last_spectra, out=magnitudes[:, -2])
         return magnitudes
 
     def _encoded(self, magnitudes: Rows) -> Rows:
@@ -149,6 +150,21 @@ def _spectral_filters(basis: Rows) -> tuple[Rows, Rows]:
     return first.astype(np.float32), last.astype(np.float32)
 
 
+def _gates(weights: Mapping[str, Rows]) -> tuple[Rows, Rows]:
+    """Of the LSTM, (256, 512) and (512,): for what lets in, keeps, shows, is new.
+
+    Those of the first three, which are sigmoids, are halved (exactly):
+    sigmoid(x) = tanh(x / 2) / 2 + 1/2, so one tanh does for all four.
+    """
+    let_in, keep, new, show = np.split(np.arange(4 * STATE_SIZE), 4)
+    order = np.concatenate((let_in, keep, show, new))
+    scale = np.where(np.arange(4 * STATE_SIZE) < 3 * STATE_SIZE, _HALF, np.float32(1))
+    names = ("decoder.rnn.weight_ih", "decoder.rnn.weight_hh")
+    matrix = np.concatenate([weights[name] for name in names], axis=1)[order].T
+    bias = weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]
+    return np.ascontiguousarray(matrix * scale), bias[order] * scale
+
+
 def _as_matrix(convolution: Rows) -> Rows:
     """(out, in, taps) -> (taps * in, out)."""
     num_out = len(convolution)
@@ -159,7 +175,8 @@ def _stretches(rows: Rows, number: int, step: int, length: int) -> Rows:
     """(B, n) -> (B * number, length): so many stretches of each row, `step` apart."""
     row_stride, stride = rows.strides
     shape, strides = (len(rows), number, length), (row_stride, step * stride, stride)
-    stretches: Rows = np.lib.stride_tricks.as_strided(rows, shape, strides)
+    # as_strided takes four times as long
+    stretches: Rows = np.ndarray(shape, rows.dtype, rows, strides=strides)
     return stretches.reshape(-1, length)
 
 
@@ -170,8 +187,15 @@ def _layer(rows: Rows, matrix: Rows, bias: Rows) -> Rows:
     return answers
 
 
+def _lengths(spectra: Rows, out: Rows) -> None:
+    """(..., 258) of cosines, then sines -> (..., 129); spoils the spectra."""
+    spectra *= spectra
+    np.add(spectra[..., :_NUM_BINS], spectra[..., _NUM_BINS:], out=out)
+    np.sqrt(out, out=out)
+
+
 def _sigmoid(values: Rows) -> Rows:
-    answers: Rows = np.tanh(values * np.float32(0.5))  # exp() would overflow
-    answers *= np.float32(0.5)
-    answers += np.float32(0.5)
+    answers: Rows = np.tanh(values * _HALF)  # exp() would overflow
+    answers *= _HALF
+    answers += _HALF
     return answers

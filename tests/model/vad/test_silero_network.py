@@ -47,7 +47,8 @@ def test_speech_and_silence_are_judged_as_by_onnxruntime(
     wave = wave_from_pcm16(spoken_call)
     starts = np.arange(0, 8000, 1600)  # five callers, each ahead of the one before
     lines_at = starts[:, np.newaxis] + np.arange(LINE_SAMPLES)
-    ours = theirs = np.zeros((2, len(starts), STATE_SIZE), dtype=np.float32)
+    ours = np.zeros((len(starts), 2 * STATE_SIZE), dtype=np.float32)
+    theirs = np.zeros((2, len(starts), STATE_SIZE), dtype=np.float32)
     answers = []
     for at in range(0, wave.size - LINE_SAMPLES - 8000, WINDOW_SAMPLES):
         lines = wave[lines_at + at]
@@ -69,12 +70,12 @@ def test_speech_and_silence_are_judged_as_by_onnxruntime(
 def test_a_caller_alone_is_judged_as_among_others(network: SileroNetwork) -> None:
     rng = np.random.default_rng(3)
     lines = (0.1 * rng.standard_normal((9, LINE_SAMPLES))).astype(np.float32)
-    states = rng.standard_normal((2, 9, STATE_SIZE)).astype(np.float32)
+    states = rng.standard_normal((9, 2 * STATE_SIZE)).astype(np.float32)
     together, moved = network.run(lines, states)
     for row in range(9):
-        alone, state = network.run(lines[row : row + 1], states[:, row : row + 1])
+        alone, state = network.run(lines[row : row + 1], states[row : row + 1])
         np.testing.assert_allclose(alone[0], together[row], atol=1e-6)
-        np.testing.assert_allclose(state[:, 0], moved[:, row], atol=1e-5)
+        np.testing.assert_allclose(state[0], moved[row], atol=1e-5)
 
 
 def test_a_line_is_a_window_and_what_was_before() -> None:
