@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Final
 
 from model.audio.frames import RATE_HZ, SAMPLES_PER_MS, samples_from_ms
 from model.vad.caller_habits import (
@@ -57,11 +57,6 @@ class _State(Enum):
     SUSPECTING = auto()
 
 
-class _Evidence(NamedTuple):
-    is_speech: bool
-    level_db: float
-
-
 class Endpointing:
     """One caller's endpointing. `bot_is_talking` may be set between any two windows."""
 
@@ -79,8 +74,18 @@ class Endpointing:
         self._habit = PauseHabit(options)
         self._state = _State.QUIET
         self._now_samples = 0
-        longest = max(options.open_within_ms, options.barge_in_within_ms)
-        self._recent: deque[_Evidence] = deque(maxlen=self._windows(longest))
+        # Windows of speech that it takes, and among how many.
+        self._to_open = (
+            self._windows(options.open_speech_ms),
+            self._windows(options.open_within_ms),
+        )
+        self._to_barge_in = (
+            self._windows(options.barge_in_speech_ms),
+            self._windows(options.barge_in_within_ms),
+        )
+        longest = max(self._to_open[1], self._to_barge_in[1])
+        # The levels of the last windows that were speech; None: one that was not.
+        self._recent: deque[float | None] = deque(maxlen=longest)
         self._levels_db: deque[float] = deque(maxlen=self._windows(_QUIET_WITHIN_MS))
         self._is_heard_out = False
         self._sign_until_samples = 0
@@ -173,10 +178,10 @@ class Endpointing:
     ) -> list[SpeechEvent]:
         self._level.wait(self._window_samples / RATE_HZ)
         is_speech = probability >= self._options.speech_probability
-        self._recent.append(_Evidence(is_speech, level_db))
+        self._recent.append(level_db if is_speech else None)
         self._loudness.hear(level_db)
         if is_speech and self._may_be_his(level_db):
-            within = self._windows(self._options.barge_in_within_ms)
+            within = self._to_barge_in[1]
             self._sign_until_samples = self._now_samples + within * self._window_samples
         first = self._first_evidence()
         if first is None:
@@ -186,18 +191,14 @@ class Endpointing:
 
     def _first_evidence(self) -> int | None:
         """How many windows ago the speech began, if there is enough of it."""
-        o = self._options
-        if self.bot_is_talking:
-            needed, within = o.barge_in_speech_ms, o.barge_in_within_ms
-        else:
-            needed, within = o.open_speech_ms, o.open_within_ms
-        recent = list(self._recent)[-self._windows(within) :]
-        levels = [evidence.level_db for evidence in recent if evidence.is_speech]
-        if len(levels) < self._windows(needed):
+        needed, within = self._to_barge_in if self.bot_is_talking else self._to_open
+        if len(self._recent) - self._recent.count(None) < needed:
+            return None  # as nearly always
+        recent = list(self._recent)[-within:]
+        levels = [level_db for level_db in recent if level_db is not None]
+        if len(levels) < needed or not self._may_be_his(max(levels)):
             return None
-        if not self._may_be_his(max(levels)):
-            return None
-        first = next(i for i, evidence in enumerate(recent) if evidence.is_speech)
+        first = next(i for i, level_db in enumerate(recent) if level_db is not None)
         return len(recent) - first
 
     def _may_be_his(self, level_db: float) -> bool:
@@ -209,7 +210,7 @@ class Endpointing:
         )
 
     def _open(self, num_windows_ago: int) -> None:
-        heard = list(self._recent)[-num_windows_ago:]
+        heard = [db for db in list(self._recent)[-num_windows_ago:] if db is not None]
         self._recent.clear()
         self._sign_until_samples = 0
         start = self._now_samples - num_windows_ago * self._window_samples
@@ -218,10 +219,9 @@ class Endpointing:
         )
         self._state = _State.SPEAKING
         self._last_speech_samples = self._last_loud_samples = self._now_samples
-        self._loudest_db = max(e.level_db for e in heard if e.is_speech)
-        for evidence in heard:
-            if evidence.is_speech:
-                self._level.hear(evidence.level_db)
+        self._loudest_db = max(heard)
+        for level_db in heard:
+            self._level.hear(level_db)
         if self._previous_ended_samples is not None:
             gap_samples = self._started_samples - self._previous_ended_samples
             if gap_samples < samples_from_ms(self._options.rejoin_ms):
