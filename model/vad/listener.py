@@ -112,14 +112,14 @@ class CallerEar:
         nobody is kept waiting.
         """
         events: list[SpeechEvent] = []
-        if not self._endpointing.awaits_end:
-            return events
         begin = self._judged_samples
         next_window = begin + self._window_samples
         at = begin - begin % FRAME_SAMPLES + FRAME_SAMPLES
-        while at < next_window and at <= self.samples_heard:
-            if not self._endpointing.awaits_end:
-                break
+        while (
+            self._endpointing.awaits_end
+            and at < next_window
+            and at <= self.samples_heard
+        ):
             kept_from = (begin - self._kept_from_samples) * SAMPLE_BYTES
             kept_to = (at - self._kept_from_samples) * SAMPLE_BYTES
             part = wave_from_pcm16(bytes(self._kept[kept_from:kept_to]))
