@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from model.audio.pcm import SILENCE_DBFS
+
 # Measured on noisy lines: no turn more is missed or cut with a margin of 2 to 5 dB. The
 # noise of 32 ms windows varies by half a decibel.
 _MARGIN_DB: Final = 4.0
@@ -33,10 +35,8 @@ class QuietGate:
 
     def is_open(self, level_db: float) -> bool:
         """Whether this window may be speech; call once for each, in order."""
-        if level_db < self._floor_db:
-            self._floor_db += _FALL * (level_db - self._floor_db)
-        else:
-            self._floor_db += min(_RISE_DB, level_db - self._floor_db)
+        if level_db > SILENCE_DBFS:  # what is put where nothing came is no line's noise
+            self._follow(level_db)
         self._followed_windows -= 1
         return level_db > self._floor_db + _MARGIN_DB or self._followed_windows >= 0
 
@@ -44,3 +44,9 @@ class QuietGate:
         """What the network said of a window that was let through."""
         if probability >= _SPEECH_PROBABILITY:
             self._followed_windows = _FOLLOWED_WINDOWS
+
+    def _follow(self, level_db: float) -> None:
+        if level_db < self._floor_db:
+            self._floor_db += _FALL * (level_db - self._floor_db)
+        else:
+            self._floor_db += min(_RISE_DB, level_db - self._floor_db)

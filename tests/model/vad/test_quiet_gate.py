@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from model.audio.pcm import SILENCE_DBFS
 from model.vad.quiet_gate import QuietGate
 
 
@@ -50,3 +51,11 @@ def test_noise_that_has_gone_no_longer_hides_anything() -> None:
     for _ in range(10):
         gate.is_open(-60.0)
     assert gate.is_open(-50.0)
+
+
+def test_silence_put_where_nothing_came_is_not_taken_for_the_line() -> None:
+    gate = after(40, -60.0)
+    for _ in range(40):
+        assert not gate.is_open(SILENCE_DBFS)
+    assert not gate.is_open(-60.0)
+    assert gate.is_open(-54.0)
