@@ -33,13 +33,11 @@ class CallerLevel:
         forgotten = self._forgotten_db + duration_s * self._options.forget_level_db_s
         self._forgotten_db = min(forgotten, self._options.max_forget_level_db)
 
-    def may_be_caller(self, level_db: float) -> bool:
-        """Loud enough to be him, and not someone behind him."""
+    def may_be_caller(self, level_db: float, drop_db: float) -> bool:
+        """Loud enough to be him: no further than that below his usual level."""
         if self._usual_db is None:
             return True
-        return level_db >= (
-            self._usual_db - self._forgotten_db - self._options.open_drop_db
-        )
+        return level_db >= self._usual_db - self._forgotten_db - drop_db
 
     def softer_db(self, loudest_db: float) -> float:
         """How far this is below his usual level; 0 while that is not known."""
@@ -96,21 +94,24 @@ class LineLoudness:
     word of the caller's. Whoever interrupts the bot stands out from them.
     """
 
-    __slots__ = ("_levels_db", "_num_latest", "_options")
+    __slots__ = ("_levels_db", "_num_latest", "_options", "_surely_his_drop_db")
 
     _QUANTILE: Final = 0.9
     _REMEMBERED_WINDOWS: Final = 100  # of 32 ms
     # Fewer say nothing of how loud it gets.
     _FEWEST_WINDOWS: Final = 30
 
-    def __init__(self, options: EndpointingOptions, num_latest: int) -> None:
+    def __init__(
+        self, options: EndpointingOptions, num_latest: int, surely_his_drop_db: float
+    ) -> None:
         """`num_latest` windows are what is judged, and not what it is judged by."""
         self._options = options
         self._num_latest = num_latest
+        self._surely_his_drop_db = surely_his_drop_db
         self._levels_db: deque[float] = deque(maxlen=self._REMEMBERED_WINDOWS)
 
     def hear(self, level_db: float) -> None:
-        """A window outside of any utterance."""
+        """A window without the caller."""
         self._levels_db.append(level_db)
 
     def stands_out(self, level_db: float, usual_db: float | None) -> bool:
@@ -124,7 +125,7 @@ class LineLoudness:
         loud_db = before[int(self._QUANTILE * (len(before) - 1))]
         needed_db = loud_db + self._options.above_line_db
         if usual_db is not None:
-            needed_db = min(needed_db, usual_db - self._options.surely_his_drop_db)
+            needed_db = min(needed_db, usual_db - self._surely_his_drop_db)
         return level_db >= needed_db
 
 

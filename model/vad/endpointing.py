@@ -20,7 +20,8 @@ the silence (AUC 0.55), the detector's inner state (0.58), how much was said bef
 
 Whose speech it is. Voices in the background pass every detector. They are softer than
 the caller: speech far below his own level neither opens a turn nor keeps one open, and
-what does not stand out from the line as it was does not interrupt the bot.
+what does not stand out from the line as it was, in a full room as a whole, does not
+interrupt the bot.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from model.vad.events import (
     SpeechSuspectedEnd,
     SpeechTooLong,
 )
+from model.vad.full_room import FullRoom
 from model.vad.options import EndpointingOptions, Expected
 
 # The quiet that an onset rises from.
@@ -67,8 +69,11 @@ class Endpointing:
         self._lag_samples = samples_from_ms(options.detector_lag_ms)
         self._level = CallerLevel(options)
         self._floor = LineFloor(options)
-        self._loudness = LineLoudness(
-            options, self._windows(options.barge_in_within_ms)
+        within = self._windows(options.barge_in_within_ms)
+        self._loudness = LineLoudness(options, within, options.surely_his_drop_db)
+        self._room = FullRoom()
+        self._room_loudness = LineLoudness(
+            options, within, options.surely_his_in_room_drop_db
         )
         self._behind = VoicesBehind(options)
         self._habit = PauseHabit(options)
@@ -127,6 +132,7 @@ class Endpointing:
         """The next window: is it speech, and how loud is it (dBFS)?"""
         self._now_samples += self._window_samples
         self._floor.hear(level_db)
+        self._room.hear(probability, level_db)
         if self._state is _State.QUIET:
             return self._listen_for_start(probability, level_db)
         if self._is_his_speech(probability, level_db):
@@ -134,6 +140,8 @@ class Endpointing:
         else:
             events = self._wait_for_end(self._is_onset(probability, level_db))
         self._levels_db.append(level_db)
+        if self._room.is_full and self._last_loud_samples != self._now_samples:
+            self._hear_line(level_db)
         return events + self._cut_if_too_long()
 
     @property
@@ -179,7 +187,7 @@ class Endpointing:
         self._level.wait(self._window_samples / RATE_HZ)
         is_speech = probability >= self._options.speech_probability
         self._recent.append(level_db if is_speech else None)
-        self._loudness.hear(level_db)
+        self._hear_line(level_db)
         if is_speech and self._may_be_his(level_db):
             within = self._to_barge_in[1]
             self._sign_until_samples = self._now_samples + within * self._window_samples
@@ -202,12 +210,24 @@ class Endpointing:
         return len(recent) - first
 
     def _may_be_his(self, level_db: float) -> bool:
-        if not self._level.may_be_caller(level_db):
-            return False
+        o = self._options
+        if not self.bot_is_talking:
+            return self._level.may_be_caller(level_db, o.open_drop_db)
         # What interrupts the bot in vain costs more than a turn that is nobody's.
-        return not self.bot_is_talking or self._loudness.stands_out(
-            level_db, self._level.usual_db
+        usual_db = self._level.usual_db
+        return (
+            self._level.may_be_caller(level_db, o.barge_in_drop_db)
+            and self._loudness.stands_out(level_db, usual_db)
+            and (
+                not self._room.is_near(usual_db)
+                or self._room_loudness.stands_out(self._room.smoothed_db, usual_db)
+            )
         )
+
+    def _hear_line(self, level_db: float) -> None:
+        """A window without the caller: so loud the line gets by itself."""
+        self._loudness.hear(level_db)
+        self._room_loudness.hear(self._room.smoothed_db)
 
     def _open(self, num_windows_ago: int) -> None:
         heard = [db for db in list(self._recent)[-num_windows_ago:] if db is not None]

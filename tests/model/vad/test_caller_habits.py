@@ -16,11 +16,13 @@ def say(level: CallerLevel, *levels_db: float) -> None:
 
 def lowest_taken_for_him(level: CallerLevel) -> float:
     """In half decibels from full scale down."""
-    return min(-step / 2 for step in range(200) if level.may_be_caller(-step / 2))
+    drop_db = OPTIONS.open_drop_db
+    levels_db = [-step / 2 for step in range(200)]
+    return min(db for db in levels_db if level.may_be_caller(db, drop_db))
 
 
 def test_anybody_may_be_the_caller_before_he_has_spoken() -> None:
-    assert CallerLevel(OPTIONS).may_be_caller(-90.0)
+    assert CallerLevel(OPTIONS).may_be_caller(-90.0, OPTIONS.open_drop_db)
 
 
 def test_what_is_much_softer_than_his_loud_sounds_is_not_him() -> None:
@@ -59,7 +61,7 @@ def test_his_level_is_forgotten_slowly_and_not_altogether() -> None:
 def test_an_utterance_without_a_single_window_teaches_nothing() -> None:
     level = CallerLevel(OPTIONS)
     level.end_utterance()
-    assert level.may_be_caller(-90.0)
+    assert level.may_be_caller(-90.0, OPTIONS.open_drop_db)
 
 
 def test_a_new_caller_is_waited_for_until_going_on_is_as_unlikely_as_accepted() -> None:

@@ -389,6 +389,26 @@ def test_nobody_has_to_be_louder_than_he_usually_is() -> None:
     assert kinds(his) == ["Started"]
 
 
+def test_one_loud_word_of_a_full_room_does_not_interrupt_but_the_callers_do() -> None:
+    """One window in four stands out, all together do not."""
+    ear = endpointing()
+    hear(ear, WORDS + silence(700))
+    ear.bot_is_talking = True
+    for level_db in [-32.0] * 700 + [-32.0, -32.0, -32.0, -25.0] * 20:
+        assert ear.on_window(0.9, level_db) == []
+    his = [event for _ in range(5) for event in ear.on_window(0.9, -21.0)]
+    assert kinds(his) == ["Started"]
+
+
+def test_a_voice_behind_the_caller_opens_a_turn_and_interrupts_nobody() -> None:
+    for is_talking, expected in ((True, []), (False, ["Started"])):
+        ear = endpointing()
+        hear(ear, WORDS + silence(700))
+        ear.bot_is_talking = is_talking
+        behind = [event for _ in range(8) for event in ear.on_window(0.9, -30.5)]
+        assert kinds(behind) == expected
+
+
 # --- too long, and forced ---------------------------------------------------------
 
 
