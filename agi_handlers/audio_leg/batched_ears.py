@@ -1,6 +1,6 @@
 """All callers' ears together: one run of the speech detector for what came in 5 ms.
 
-An ear with silero costs about 5 ms of CPU for a second of one caller's audio run call
+An ear with silero costs about 4 ms of CPU for a second of one caller's audio run call
 by call, 1.3 ms when 8 calls are run together and 0.9 ms when 30 are; 200 calls would
 not fit one core otherwise (benchmarks/results/media.md).
 """
