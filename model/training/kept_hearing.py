@@ -110,11 +110,12 @@ class KeptHearing:
             )
             replies += found[0]
             transcripts += found[1]
-        begun = maker.begin_call(rng, None)
+        beginnings = [
+            maker.begin_call(rng, GREETING if rng.random() < 0.4 else None)
+            for _ in range(0, openings, ROWS_THAT_BEGIN_ALIKE)
+        ]
         for number in range(openings):
-            if number % ROWS_THAT_BEGIN_ALIKE == 0:
-                greeting = GREETING if rng.random() < 0.4 else None
-                begun = maker.begin_call(rng, greeting)
+            begun = beginnings[number // ROWS_THAT_BEGIN_ALIKE]
             words_only = number % 16 == 0
             entry: dict[str, Any] = (
                 {"transcript": draw_words(rng)}

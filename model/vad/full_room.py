@@ -36,7 +36,14 @@ _NEAR_CALLER_DB: Final = 12.0
 class FullRoom:
     """What one caller has around him."""
 
-    __slots__ = ("_floor_db", "_num_near", "_num_windows", "_powers", "_share")
+    __slots__ = (
+        "_floor_db",
+        "_num_near",
+        "_num_windows",
+        "_powers",
+        "_share",
+        "smoothed_db",
+    )
 
     def __init__(self) -> None:
         self._powers: deque[float] = deque(maxlen=_SMOOTHED_WINDOWS)
@@ -44,12 +51,8 @@ class FullRoom:
         self._num_windows = 0
         self._num_near = 0
         self._share = 0.0
-
-    @property
-    def smoothed_db(self) -> float:
+        self.smoothed_db = _level_db(0.0)
         """The level of the last 128 ms; no audio yet is silence."""
-        power = sum(self._powers) / max(1, len(self._powers))
-        return 10 * math.log10(power + 1e-12)
 
     @property
     def is_full(self) -> bool:
@@ -68,7 +71,9 @@ class FullRoom:
     def hear(self, probability: float, level_db: float) -> None:
         """Every window, speech or not."""
         self._powers.append(10 ** (level_db / 10))
-        smoothed_db = self.smoothed_db
+        self.smoothed_db = smoothed_db = _level_db(
+            sum(self._powers) / len(self._powers)
+        )
         is_first = self._num_windows < _FIRST_WINDOWS
         step_db = _FIRST_STEP_DB if is_first else _STEP_DB
         rises = smoothed_db > self._floor_db
@@ -79,3 +84,7 @@ class FullRoom:
             self._num_near += 1
             follow = max(_FOLLOW, 1 / self._num_near)
             self._share += follow * ((probability >= _SUSPECTED) - self._share)
+
+
+def _level_db(power: float) -> float:
+    return 10 * math.log10(power + 1e-12)

@@ -29,6 +29,24 @@ class LoudnessDetector:
         return [float(abs(window).mean() > _LOUD) for window in windows]
 
 
+class FailingDetector(LoudnessDetector):
+    """Hears nothing in so many windows, then breaks."""
+
+    def __init__(self, num_good_windows: int = 0) -> None:
+        self._num_left = num_good_windows
+
+    def probabilities(
+        self,
+        streams: Sequence[DetectorStream],
+        windows: Waves,
+        levels_db: Sequence[float],
+    ) -> list[float]:
+        self._num_left -= 1
+        if self._num_left < 0:
+            raise RuntimeError("the network is broken")
+        return [0.0] * len(streams)
+
+
 def loudness_ear(hangover_ms: int = 600) -> CallerEar:
     """A caller's ear with one fixed hangover."""
     return CallerEar(LoudnessDetector(), EndpointingOptions.fixed(hangover_ms))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from agi_handlers.audio_leg.batched_ears import BATCH_S, BatchedEars, Heard
-from model.audio.pcm import Waves, pcm16_from_wave
-from model.vad.detector import DetectorStream, SpeechDetector, load_detector
+from model.audio.pcm import pcm16_from_wave
+from model.vad.detector import SpeechDetector, load_detector
 from model.vad.events import SpeechEvent, SpeechStarted
 from model.vad.listener import CallerEar
+from tests.fakes.ear import FailingDetector
 
 FRAME_BYTES = 320
 
@@ -106,25 +106,10 @@ async def test_a_call_may_ask_for_what_it_waits_for(detector: SpeechDetector) ->
     assert not told
 
 
-class _BrokenDetector:
-    window_samples = 160
-
-    def open_stream(self) -> DetectorStream:
-        return object()
-
-    def probabilities(
-        self,
-        streams: Sequence[DetectorStream],
-        windows: Waves,
-        levels_db: Sequence[float],
-    ) -> list[float]:
-        raise RuntimeError("the network is broken")
-
-
 async def test_a_detector_that_fails_is_told_to_every_call() -> None:
-    ears, detector = BatchedEars(), _BrokenDetector()
+    ears, detector = BatchedEars(), FailingDetector()
     outcomes = await asyncio.gather(
-        *(hear(ears, CallerEar(detector), bytes(FRAME_BYTES)) for _ in range(3)),
+        *(hear(ears, CallerEar(detector), bytes(2 * FRAME_BYTES)) for _ in range(3)),
         return_exceptions=True,
     )
     assert [str(outcome) for outcome in outcomes] == ["the network is broken"] * 3

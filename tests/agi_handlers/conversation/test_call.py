@@ -14,11 +14,9 @@ from agi_handlers.conversation.call import Call, CallParts
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.turn_actions import TurnTakingOptions
 from agi_handlers.conversation.turn_taking import TurnTaking
-from model.audio.pcm import Waves
 from model.audio.prompts import Prompt
 from model.errors import GenerationFailed, SpeechUnavailable, SynthesisFailed
 from model.speech import TypedTurn, Utterance
-from model.vad.detector import DetectorStream
 from model.vad.listener import CallerEar
 from tests.fakes.call_parts import (
     Answer,
@@ -30,7 +28,7 @@ from tests.fakes.call_parts import (
     Speaks,
 )
 from tests.fakes.clock import run_in_virtual_time
-from tests.fakes.ear import loudness_ear
+from tests.fakes.ear import FailingDetector, loudness_ear
 
 PROMPTS = {
     name: Prompt(name, name, b"\x00\x10" * 8000)
@@ -416,34 +414,11 @@ def test_a_transfer_taken_back_decides_nothing_about_a_later_one() -> None:
     assert done.outcome == CallOutcome("transfer", "time_limit", "", "8600")
 
 
-class _FailingDetector:
-    """Works for a second, then no more."""
-
-    window_samples = 256
-
-    def __init__(self) -> None:
-        self.num_windows = 0
-
-    def open_stream(self) -> DetectorStream:
-        return object()
-
-    def probabilities(
-        self,
-        streams: Sequence[DetectorStream],
-        windows: Waves,
-        levels_db: Sequence[float],
-    ) -> list[float]:
-        self.num_windows += 1
-        if self.num_windows > 31:
-            raise RuntimeError("the network is broken")
-        return [0.0] * len(streams)
-
-
 def test_ear_that_fails_ends_the_call_with_its_error() -> None:
     campaign = Campaign(name="test")
     parts = CallParts(
         leg=ScriptedLeg([HangsUp(10.0)]),
-        ear=CallerEar(_FailingDetector()),
+        ear=CallerEar(FailingDetector(num_good_windows=31)),
         session=ScriptedSession([]),
         phrases=campaign.phrases.as_mapping(),
         prompts=PROMPTS,

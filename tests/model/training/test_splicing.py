@@ -87,7 +87,7 @@ def test_rows_stand_over_heard_and_spliced_turns(tmp_path: Path) -> None:
     kept, again = KeptHearing(maker), KeptHearing(maker)
     kept.hear(dialogues, tmp_path / "heard.pt", ear)
     batch, vectors = kept.batch(random.Random(5), 3, 40)
-    assert len(batch.heard) == len(vectors) > 20
+    assert len(batch.heard) == len(vectors) > 25
     assert [h.num_tokens for h in batch.heard] == [len(v) for v in vectors]
     assert len(batch.reply_rows) > 20
     for row in (*batch.reply_rows, *batch.transcript_rows):
