@@ -161,6 +161,23 @@ def test_what_a_line_catches_up_is_no_other_rate() -> None:
     assert heard == octets
 
 
+def test_calls_that_began_together_do_not_look_all_at_once() -> None:
+    """A look that told nothing is repeated, by 200 calls of one burst not in step."""
+    noise = np.random.default_rng(4).standard_normal(16_000).astype(np.float32) * 0.05
+    octets = pcm16_from_wave(noise) + swap(speech() + speech())
+    noticed_s = []
+    for _ in range(40):
+        reader = CallerAudioReader()
+        for chunk, at_s in frames(octets, 16_000):
+            reader.read(chunk, at_s)
+            if reader.format is CallerFormat.SWAPPED:
+                noticed_s.append(at_s)
+                break
+    assert len(noticed_s) == 40
+    assert max(noticed_s) < 2.0 + 2.0
+    assert np.ptp(noticed_s) > 0.2
+
+
 def test_a_rate_that_is_declared_is_brought_to_ours() -> None:
     reader = CallerAudioReader()
     sent = wide(speech())
