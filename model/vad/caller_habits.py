@@ -192,16 +192,16 @@ class PauseHabit:
         """Other bounds from now on; what is known of the caller stays."""
         self._options = options
 
-    def paused(self, pause_ms: float) -> None:
+    def paused(self, pause_ms: float, weight: float = 1.0) -> None:
         """He was silent for so long, and then went on."""
         if pause_ms >= self._options.min_pause_ms:
-            self._num_pauses += 1
-            self._beyond_ms += max(0.0, pause_ms - self._options.suspect_ms)
+            self._num_pauses += weight
+            self._beyond_ms += weight * max(0.0, pause_ms - self._options.suspect_ms)
 
     def rejoined(self, pause_ms: float) -> None:
         """What was taken for the end of a turn was a pause: he goes on."""
         self._num_ends = max(0.0, self._num_ends - 1)
-        self.paused(pause_ms)
+        self.paused(pause_ms, self._options.cut_pause_weight)
 
     def end_utterance(self) -> None:
         """A turn is over; what was before matters less."""

@@ -97,12 +97,13 @@ def test_pauses_without_end_lengthen_the_wait_to_the_limit_only() -> None:
     assert habit.hangover_ms() == OPTIONS.max_hangover_ms
 
 
-def test_what_was_taken_for_an_end_counts_as_a_pause_and_no_end() -> None:
-    options = EndpointingOptions(pause_memory=1.0)
+def test_what_was_taken_for_an_end_counts_as_several_pauses_and_no_end() -> None:
+    options = EndpointingOptions(pause_memory=1.0, cut_pause_weight=3.0)
     rejoined, paused = PauseHabit(options), PauseHabit(options)
     rejoined.end_utterance()
     rejoined.rejoined(500)
-    paused.paused(500)
+    for _ in range(3):
+        paused.paused(500)
     assert rejoined.hangover_ms() == pytest.approx(paused.hangover_ms())
 
 
