@@ -343,6 +343,8 @@ def main() -> int:
         parser.error(f"--lines: {exc}")
     if options.speech:
         speech = [recording(file) for file in sorted(options.speech.glob("*.wav"))]
+        if not speech:
+            parser.error(f"--speech: no .wav file in {options.speech}")
     else:
         speech = [Say(text, spoken(text)) for text in SENTENCES]
     wanted = options.only or list(CONFIGURATIONS)
