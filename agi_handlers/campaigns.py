@@ -119,6 +119,9 @@ class Phrases(_Table):
     callback_noted: Text = ENGLISH.phrases["callback_noted"]
     callback_unclear: Text = ENGLISH.phrases["callback_unclear"]
     closed: Text = ENGLISH.phrases["closed"]
+    demo_notice: Annotated[str, Field(max_length=200)] = ENGLISH.phrases["demo_notice"]
+    """Before the greeting while the bundled demo model answers, or random weights, so
+    that no caller takes them for more.  Empty: the greeting says so itself."""
 
     def as_mapping(self) -> Mapping[PhraseName, str]:
         """Name -> text."""
@@ -340,7 +343,7 @@ class Campaign(_Table):
         usual = (language_of(self.language or "") or ENGLISH).phrases
         phrases = {
             # a phrase that was nothing but a missing value is the usual one
-            name: fill_phrase(text, lead) or usual.get(name, "")
+            name: fill_phrase(text, lead) or (usual.get(name, "") if text else "")
             for name, text in self.phrases.as_mapping().items()
         }
         filled = {

@@ -8,13 +8,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from agi_handlers.audio_leg.batched_ears import BatchedEars
 from agi_handlers.audio_leg.choose_leg import LegChooser
 from agi_handlers.call_records import CallRecord, CallRecords, unrecorded
 from agi_handlers.campaigns import Campaign
 from agi_handlers.conversation.call import Call
-from agi_handlers.conversation.turn_actions import TurnTakingOptions
+from agi_handlers.conversation.turn_actions import PhraseName, TurnTakingOptions
 from agi_handlers.dialplan_variables import BotStatus
 from agi_handlers.languages.known import primary_tag
 from agi_handlers.live_calls import LiveCalls
@@ -32,6 +33,8 @@ from telemetry import CALLS_ALLOWED, CALLS_NOW, fields
 
 logger = logging.getLogger(__name__)
 
+# What answers where no model was to be had.
+_STAND_INS: Final = ("demo", "random")
 _STATUS_INTERVAL_S = 1.0  # how old the answer of agi://bot/health may be
 
 
@@ -168,6 +171,17 @@ class Phone:
         """Whether numbers are taken out of what this campaign's callers say."""
         wanted = campaign.rules.redact_digits
         return self.settings.records_digits == "masked" if wanted is None else wanted
+
+    def phrases_of(self, campaign: Campaign) -> Mapping[PhraseName, str]:
+        """What the bot says by itself on this campaign's calls.
+
+        What answers for want of a model says so before the greeting.
+        """
+        phrases = campaign.phrases.as_mapping()
+        notice = phrases["demo_notice"]
+        if not notice or self.speech_status.weights not in _STAND_INS:
+            return phrases
+        return {**phrases, "greeting": f"{notice} {phrases['greeting']}"}
 
     def turn_taking_options(self, campaign: Campaign) -> TurnTakingOptions:
         """The thresholds of one call."""

@@ -319,7 +319,7 @@ async def hold(
             ears=phone.ears,
             expects=campaign.rules.expect,
             session=session,
-            phrases=campaign.phrases.as_mapping(),
+            phrases=phone.phrases_of(campaign),
             prompts=phone.prompts_for(language),
             target_of=campaign.target_of,
             language=language,

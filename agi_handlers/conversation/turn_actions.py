@@ -11,7 +11,7 @@ from model.speech import UserTurn, Utterance
 PhraseName: TypeAlias = Literal[
     "greeting", "still_there", "say_again", "goodbye_no_input", "time_limit",
     "transferring", "opted_out", "nobody_free", "callback_noted", "callback_unclear",
-    "closed", "time_warning", "disclosure",
+    "closed", "time_warning", "disclosure", "demo_notice",
 ]  # fmt: skip
 CallPhase: TypeAlias = Literal["listening", "hearing", "thinking", "speaking", "ending"]
 PromptName: TypeAlias = Literal["one_moment", "technical_trouble"]

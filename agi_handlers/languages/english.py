@@ -35,6 +35,7 @@ ENGLISH: Final = Language(
         "callback_noted": "I have noted it: we will call you back {value}.",
         "callback_unclear": "When exactly shall we call you back?",
         "closed": "Thank you for calling. We are closed at the moment. Goodbye.",
+        "demo_notice": "This is a demonstration.",
     },
     opt_out=(
         r"(?:stop|quit) (?:calling|phoning|ringing|bothering)\b",

@@ -34,6 +34,7 @@ SPANISH: Final = Language(
         "callback_noted": "Queda anotado: le llamaremos {value}.",
         "callback_unclear": "¿Cuándo exactamente quiere que le llamemos?",
         "closed": "Gracias por llamar. En este momento estamos cerrados. Hasta luego.",
+        "demo_notice": "Esto es una demostración.",
     },
     opt_out=(
         r"(?:no|nunca) (?:me|nos) (?:vuelva|vuelvan|vuelvas|vuelvan ustedes) a "
