@@ -29,8 +29,9 @@ from agi_handlers.audio_leg.tapped_leg import TappedLeg
 from agi_handlers.call_records import CallRecord, VicidialIds
 from agi_handlers.campaign_shelf import choose_campaign, wants_group
 from agi_handlers.campaigns import AUTO, Campaign
-from agi_handlers.conversation.call import Call, CallParts
+from agi_handlers.conversation.call import Call
 from agi_handlers.conversation.call_notes import CallNotes
+from agi_handlers.conversation.call_parts import CallParts
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.promises import promises_transfer
 from agi_handlers.conversation.turn_taking import TurnTaking

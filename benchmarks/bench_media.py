@@ -52,7 +52,8 @@ from agi_handlers.audio_leg.leg import AudioLeg
 from agi_handlers.audio_leg.media_port import MediaPortOptions, open_media_port
 from agi_handlers.audio_leg.tapped_leg import TappedLeg
 from agi_handlers.campaigns import Campaign
-from agi_handlers.conversation.call import Call, CallParts
+from agi_handlers.conversation.call import Call
+from agi_handlers.conversation.call_parts import CallParts
 from agi_handlers.conversation.turn_actions import TurnTakingOptions
 from agi_handlers.conversation.turn_taking import TurnTaking
 from agi_handlers.errors import TelephonyError

@@ -19,7 +19,8 @@ import soundfile
 
 from agi_handlers.audio_leg.tapped_leg import TappedLeg
 from agi_handlers.campaigns import Campaign
-from agi_handlers.conversation.call import Call, CallParts
+from agi_handlers.conversation.call import Call
+from agi_handlers.conversation.call_parts import CallParts
 from agi_handlers.conversation.turn_taking import TurnTaking
 from agi_handlers.recording import RecordingOptions, RecordingStore
 from agi_handlers.records.recording_files import recording_files

@@ -11,8 +11,9 @@ import pytest
 
 from agi_handlers.audio_leg.tapped_leg import TappedLeg
 from agi_handlers.campaigns import Campaign
-from agi_handlers.conversation.call import Call, CallParts
+from agi_handlers.conversation.call import Call
 from agi_handlers.conversation.call_notes import CallNotes
+from agi_handlers.conversation.call_parts import CallParts
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.turn_taking import TurnTaking
 from agi_handlers.phone import Phone

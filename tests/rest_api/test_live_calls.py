@@ -21,8 +21,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from agi_handlers.audio_leg.tapped_leg import TappedLeg
 from agi_handlers.call_records import CallRecord
 from agi_handlers.campaigns import Campaign
-from agi_handlers.conversation.call import Call, CallParts
+from agi_handlers.conversation.call import Call
 from agi_handlers.conversation.call_notes import CallNotes
+from agi_handlers.conversation.call_parts import CallParts
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.turn_taking import TurnTaking
 from agi_handlers.live_audio import LiveAudio

@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 
 from agi_handlers.campaigns import Campaign
-from agi_handlers.conversation.call import Call, CallParts
+from agi_handlers.conversation.call import Call
+from agi_handlers.conversation.call_parts import CallParts
 from agi_handlers.conversation.outcome import CallOutcome
 from agi_handlers.conversation.turn_actions import TurnTakingOptions
 from agi_handlers.conversation.turn_taking import TurnTaking
