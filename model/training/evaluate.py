@@ -31,7 +31,11 @@ from model.training.dialogue import (
     draw_dialogue,
 )
 from model.training.dialogue import Dialogue as Script
-from model.training.prompts import DEMO_INSTRUCTIONS, TRANSCRIBE_PROMPTS
+from model.training.prompts import (
+    DEMO_INSTRUCTIONS,
+    TRANSCRIBE_PROMPTS,
+    default_instructions,
+)
 from model.ultravox.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from model.ultravox.clip import AudioClip
 from model.ultravox.inputs import Dialogue
@@ -141,15 +145,17 @@ class Examiner:
         self.checkpoint = checkpoint
         self.confusions: Counter[tuple[str, str]] = Counter()
 
-    def _dialogue(self) -> Dialogue:
-        return Dialogue(self.checkpoint.chat, DEMO_INSTRUCTIONS, today=_TODAY)
+    def _dialogue(self, instructions: str = DEMO_INSTRUCTIONS) -> Dialogue:
+        return Dialogue(self.checkpoint.chat, instructions, today=_TODAY)
 
-    def single_turns(self, samples: Sequence[Sample]) -> dict[str, float]:
+    def single_turns(
+        self, samples: Sequence[Sample], instructions: str = DEMO_INSTRUCTIONS
+    ) -> dict[str, float]:
         """Intent, whole reply, slots and word error rate, in per cent."""
         before, after = TRANSCRIBE_PROMPTS[0]
         prompts, transcripts = [], []
         for sample in samples:
-            dialogue = self._dialogue()
+            dialogue = self._dialogue(instructions)
             dialogue.append_user_clip(sample.clip)
             prompts.append(dialogue.prompt())
             dialogue = Dialogue(self.checkpoint.chat, None, today=_TODAY)
@@ -282,6 +288,7 @@ def examine(
             report[name] = measure()
             print(name, json.dumps(report[name]), flush=True)
 
+    note("I", lambda: _by_default(examiner, Studio(options.seed + 2, calls), options))
     note("F", lambda: _festival(examiner, Studio(options.seed + 50, held_out), options))
     note(
         "calls",
@@ -307,6 +314,15 @@ def examine(
     if human is not None:
         note("H", lambda: _human(examiner, human, options))
     return report
+
+
+def _by_default(
+    examiner: Examiner, studio: Studio, options: EvaluateOptions
+) -> dict[str, Any]:
+    """The clips of set C once more."""
+    samples = record(studio, draw_turns(studio.rng, options.clips, "train"))
+    about = "as C, told the default campaign's instructions"
+    return {"about": about} | examiner.single_turns(samples, default_instructions())
 
 
 def _festival(

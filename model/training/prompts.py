@@ -6,12 +6,18 @@ that a campaign's own wording does not throw it off.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import textwrap
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from model.training.phrasings import AGENT, COMPANY
 
 if TYPE_CHECKING:
     import random
+
+_DEFAULT_CAMPAIGN: Final = Path(__file__).parents[2] / "campaigns" / "default.toml"
 
 # What the demo campaign uses; most training rows with instructions have this.
 DEMO_INSTRUCTIONS = f"You are {AGENT}, the phone assistant of {COMPANY}. Be brief."
@@ -68,6 +74,11 @@ PROMPT_SENTENCES: tuple[str, ...] = (
 # Greetings of other campaigns, which the bot has already said when the caller speaks.
 OPENINGS: tuple[str, ...] = (
     "Hello, thank you for calling. I am an automated assistant. How can I help you?",
+    # As calls say it that name no campaign, while the demo model answers.
+    "This is a demonstration. Hello, thank you for calling. I am an automated "
+    "assistant. How can I help you?",
+    "This is a demonstration. Hello, this is the automated assistant. How can I help "
+    "you?",
     # The demo campaign's own.
     f"Hello, this is {AGENT}, a demo assistant. How can I help you?",
     "Hello. How can I help you?",
@@ -80,15 +91,32 @@ OPENINGS: tuple[str, ...] = (
 )
 
 
+@cache
+def default_instructions() -> str:
+    """Those of a call that names no campaign."""
+    found = tomllib.loads(_DEFAULT_CAMPAIGN.read_text(encoding="utf-8"))
+    return str(found["instructions"])
+
+
 def draw_instructions(rng: random.Random) -> str | None:
-    """None for half of the rows, the demo's own for most of the rest."""
+    """None for two fifths of the rows, mostly the two campaigns' own for the rest.
+
+    The others may be as long as an administrator's: told what it had seen in a few rows
+    only, the model wrote down the caller's words in place of answering them.
+    """
     luck = rng.random()
-    if luck < 0.5:
+    if luck < 0.4:
         return None
-    if luck < 0.84:
+    if luck < 0.68:
         return DEMO_INSTRUCTIONS
-    count = rng.choice((1, 2, 2, 3, 6))
+    if luck < 0.82:
+        return default_instructions()
+    count = rng.choice((1, 2, 3, 5, 8, 12))
     sentences = rng.sample(PROMPT_SENTENCES, count)
     if rng.random() < 0.3:
         sentences.insert(0, DEMO_INSTRUCTIONS)
-    return " ".join(sentences)
+    # campaign files have paragraphs, broken anywhere
+    text = rng.choice((" ", " ", "\n")).join(sentences)
+    if rng.random() < 0.3:
+        text = "\n".join(textwrap.wrap(text, rng.randint(60, 100)))
+    return text + rng.choice(("", "", "\n"))

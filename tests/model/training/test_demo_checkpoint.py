@@ -14,7 +14,11 @@ from model.training.corpus import CorpusOptions, Studio
 from model.training.dialogue import GREETING, Turn
 from model.training.espeak import EspeakVoice
 from model.training.grammar import Slots, Spoken
-from model.training.prompts import DEMO_INSTRUCTIONS, TRANSCRIBE_PROMPTS
+from model.training.prompts import (
+    DEMO_INSTRUCTIONS,
+    TRANSCRIBE_PROMPTS,
+    default_instructions,
+)
 from model.ultravox.checkpoint import Checkpoint, LoadOptions, load_checkpoint
 from model.ultravox.clip import AudioClip
 from model.ultravox.inputs import Dialogue
@@ -29,8 +33,9 @@ def checkpoint() -> Checkpoint:
     return load_checkpoint(str(FOLDER), LoadOptions(device="cpu"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def studio() -> Studio:
+    """Its own for each test: what one draws is no matter of the tests before it."""
     return Studio(1, CorpusOptions(is_clean=True))
 
 
@@ -49,7 +54,14 @@ def test_it_is_small_and_says_what_it_is(checkpoint: Checkpoint) -> None:
     assert "demo" in (FOLDER / "MODEL_CARD.md").read_text().lower()
 
 
-def test_it_answers_what_it_was_taught(checkpoint: Checkpoint, studio: Studio) -> None:
+@pytest.mark.parametrize(
+    "instructions",
+    [DEMO_INSTRUCTIONS, default_instructions()],
+    ids=["campaign demo", "campaign default"],
+)
+def test_it_answers_what_it_was_taught(
+    checkpoint: Checkpoint, studio: Studio, instructions: str
+) -> None:
     turns = [
         _turn("what are your opening hours", "hours"),
         _turn("i want to speak to a person", "person"),
@@ -64,7 +76,7 @@ def test_it_answers_what_it_was_taught(checkpoint: Checkpoint, studio: Studio) -
     ]
     prompts = []
     for turn in turns:
-        dialogue = Dialogue(checkpoint.chat, DEMO_INSTRUCTIONS, today=date(2026, 1, 1))
+        dialogue = Dialogue(checkpoint.chat, instructions, today=date(2026, 1, 1))
         dialogue.append_assistant_text(GREETING)
         dialogue.append_user_clip(_say(studio, turn))
         prompts.append(dialogue.prompt())
