@@ -13,7 +13,7 @@ The flow alone proves nothing: an overloaded telephone or host sends half of wha
 due, then catches up at twice the speed.  So a law must also sound like one and linear
 audio unlike, and the flow since the call began must agree.
 
-Pure: the time is an argument.
+The time is an argument; only how long it rests between two looks is chance.
 """
 
 from __future__ import annotations

@@ -273,12 +273,10 @@ def examine(
     """The whole report."""
     examiner = Examiner(checkpoint)
     report: dict[str, Any] = {"parameters": checkpoint.num_parameters}
-    for index, (name, about, corpus) in enumerate(SETS):
+    for name, about, _ in SETS:
         if not options.wants(name):
             continue
-        studio = Studio(options.seed + index, corpus)
-        turns = draw_turns(studio.rng, options.clips, corpus.split)
-        report[name] = {"about": about} | examiner.single_turns(record(studio, turns))
+        report[name] = {"about": about} | examiner.single_turns(_samples(name, options))
         print(name, json.dumps(report[name]), flush=True)
     held_out = CorpusOptions(is_clean=True, voices="held_out_espeak", split="held_out")
     calls = CorpusOptions(is_clean=True, voices="held_out_espeak")
@@ -288,7 +286,7 @@ def examine(
             report[name] = measure()
             print(name, json.dumps(report[name]), flush=True)
 
-    note("I", lambda: _by_default(examiner, Studio(options.seed + 2, calls), options))
+    note("I", lambda: _by_default(examiner, options))
     note("F", lambda: _festival(examiner, Studio(options.seed + 50, held_out), options))
     note(
         "calls",
@@ -316,13 +314,18 @@ def examine(
     return report
 
 
-def _by_default(
-    examiner: Examiner, studio: Studio, options: EvaluateOptions
-) -> dict[str, Any]:
-    """The clips of set C once more."""
-    samples = record(studio, draw_turns(studio.rng, options.clips, "train"))
+def _samples(name: str, options: EvaluateOptions) -> list[Sample]:
+    """The clips of one of `SETS`, the same whenever they are asked for."""
+    index = [known for known, _, _ in SETS].index(name)
+    corpus = SETS[index][2]
+    studio = Studio(options.seed + index, corpus)
+    return record(studio, draw_turns(studio.rng, options.clips, corpus.split))
+
+
+def _by_default(examiner: Examiner, options: EvaluateOptions) -> dict[str, Any]:
     about = "as C, told the default campaign's instructions"
-    return {"about": about} | examiner.single_turns(samples, default_instructions())
+    found = examiner.single_turns(_samples("C", options), default_instructions())
+    return {"about": about} | found
 
 
 def _festival(

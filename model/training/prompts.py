@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_CAMPAIGN: Final = Path(__file__).parents[2] / "campaigns" / "default.toml"
 
-# What the demo campaign uses; most training rows with instructions have this.
+# What the demo campaign uses; nearly half of the rows with instructions have this.
 DEMO_INSTRUCTIONS = f"You are {AGENT}, the phone assistant of {COMPANY}. Be brief."
 
 # (before the audio, after it). The first is the one to use.
