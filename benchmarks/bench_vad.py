@@ -1,6 +1,6 @@
 """Turn detection on telephone lines: what is missed, cut, merged, and how late.
 
-    python -m benchmarks.bench_vad [--speech DIR] [--lines 16] [--seconds 60]
+    python -m benchmarks.bench_vad [--speech DIR] [--natural] [--lines 34]
 
 The lines are made from clean recordings (`telephone_line`): any folder of audio files,
 each one turn, the folder next above a file taken for its speaker; or, without one, from
@@ -34,6 +34,7 @@ from benchmarks.provenance import provenance
 from benchmarks.segment import segment
 from benchmarks.telephone_line import (
     BACKGROUNDS,
+    GOOD_LINES,
     Line,
     Recording,
     find_runs,
@@ -120,6 +121,7 @@ CONFIGURATIONS: Final = (
     Configuration("webrtc, 600 ms", "webrtc", plain(600)),
     Configuration("silero, 600 ms", "silero", plain(600)),
     Configuration("silero, 200 ms", "silero", plain(200)),
+    Configuration("ours, 600 ms", "silero", EndpointingOptions.fixed(600)),
     Configuration("ours", "silero", EndpointingOptions()),
 )
 
@@ -174,20 +176,33 @@ def _usable(speaker: str, wave: Wave) -> list[Recording]:
 
 
 def make_lines(
-    recordings: Sequence[Recording], num_lines: int, length_s: float, seed: int
+    recordings: Sequence[Recording],
+    num_lines: int,
+    length_s: float,
+    seed: int,
+    *,
+    natural: bool = False,
 ) -> list[Line]:
-    """Lines of all speakers in turn, over all backgrounds in turn."""
+    """Lines of all speakers in turn, over backgrounds drawn for each.
+
+    The `natural` ones have the recordings' own pauses, and are good lines.
+    """
     rng = np.random.default_rng(seed)
     by_speaker: dict[str, list[Recording]] = defaultdict(list)
     for recording in recordings:
         by_speaker[recording.speaker].append(recording)
     speakers = sorted(by_speaker)
+    backgrounds = GOOD_LINES if natural else BACKGROUNDS
     lines = []
     for index in range(num_lines):
         caller = speakers[index % len(speakers)]
         others = [r for r in recordings if r.speaker != caller] or list(recordings)
-        background = BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))]
-        lines.append(make_line(rng, by_speaker[caller], others, background, length_s))
+        background = backgrounds[int(rng.integers(len(backgrounds)))]
+        line = make_line(
+            *(rng, by_speaker[caller], others, background, length_s),
+            hesitates=not natural,
+        )
+        lines.append(line)
     return lines
 
 
@@ -241,6 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--seconds", type=float, default=60.0, help="%(default)s a line"
     )
     parser.add_argument("--seed", type=int, default=1, help="%(default)s")
+    parser.add_argument(
+        "--natural", action="store_true", help="pauses as recorded, on good lines"
+    )
     given = parser.parse_args(arguments)
     try:
         if given.speech is None:
@@ -250,7 +268,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not recordings:
             print(f"bench_vad: no usable speech in {given.speech}", file=sys.stderr)
             return 2
-        lines = make_lines(recordings, given.lines, given.seconds, given.seed)
+        lines = make_lines(
+            *(recordings, given.lines, given.seconds, given.seed),
+            natural=given.natural,
+        )
         results = {
             one.name: measure(one, load_detector(one.detector), lines)
             for one in CONFIGURATIONS
@@ -267,6 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "lines": given.lines,
         "seconds": given.seconds,
         "seed": given.seed,
+        "natural": given.natural,
         **provenance("numpy", "onnxruntime", "silero-vad", "webrtcvad-wheels"),
     }
     print(json.dumps(report))

@@ -75,6 +75,8 @@ BACKGROUNDS: Final = (
     *(Background("street", snr_db) for snr_db in (15.0, 10.0)),
     Background("voice", 15.0),
 )
+# What a good line has, for callers whose pauses are as recorded.
+GOOD_LINES: Final = (Background("quiet", None), Background("hiss", 20.0))
 # Of the caller's speech on the line: a whisper into a hand set, a shout into a mobile.
 LEVELS_DBFS: Final = (-40.0, -8.0)
 # How often a turn is one of the caller's long ones, and how often several recordings
@@ -115,17 +117,23 @@ def make_line(
     others: Sequence[Recording],
     background: Background,
     length_s: float,
+    *,
+    hesitates: bool = True,
 ) -> Line:
-    """A caller's minute; `others` speak in the background."""
+    """A caller's minute; `others` speak in the background.
+
+    Unless he `hesitates`, his pauses are those of the recordings.
+    """
     num_samples = int(length_s * RATE_HZ)
     level_db = rng.uniform(*LEVELS_DBFS)
     long = [one for one in caller if one.bounds[1] - one.bounds[0] > _LONG_SAMPLES]
-    pace = rng.uniform(1.0, 2.2)
+    pace = rng.uniform(1.0, 2.2) if hesitates else 1.0
+    hesitant_share = _HESITANT_SHARE if hesitates else 0.0
     wave = np.zeros(num_samples, dtype=np.float32)
     turns: list[tuple[int, int]] = []
     at = int(rng.uniform(0.5, 2.0) * RATE_HZ)
     while True:
-        turn = _next_turn(rng, caller, long or caller, pace)
+        turn = _next_turn(rng, caller, long or caller, pace, hesitant_share)
         loudness = 10 ** ((level_db + rng.uniform(-2, 2)) / 20) / _speech_level(turn)
         first, last = turn.bounds
         start = at - first
@@ -139,12 +147,16 @@ def make_line(
 
 
 def _next_turn(
-    rng: Generator, caller: Sequence[Recording], long: Sequence[Recording], pace: float
+    rng: Generator,
+    caller: Sequence[Recording],
+    long: Sequence[Recording],
+    pace: float,
+    hesitant_share: float,
 ) -> Recording:
     kind = rng.random()
     if kind < _LONG_SHARE:
         return _slowed(_any_of(rng, long), pace)
-    if kind < _LONG_SHARE + _HESITANT_SHARE:
+    if kind < _LONG_SHARE + hesitant_share:
         return _hesitant(rng, [_any_of(rng, caller), _any_of(rng, caller)])
     return _slowed(_any_of(rng, caller), pace)
 

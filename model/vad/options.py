@@ -47,15 +47,19 @@ class EndpointingOptions:
     """Silence after which an answer may be prepared; shorter is within words."""
     min_hangover_ms: int = 300
     """The shortest wait, whatever is known of the caller."""
-    max_hangover_ms: int = 800
-    """The longest wait. Longer pauses are rare, and by then silence feels broken."""
-    accepted_risk: float = 0.025
-    """He is waited for until the chance that he still goes on is this. Measured: 0.03
-    cuts 0.8 points more turns and is 24 ms sooner in the median, 0.02 the reverse."""
-    prior_pauses: float = 0.6
-    prior_ends: float = 1.8
-    """What is taken for known of a new caller, as silences heard: one in four of those
-    that are suspected to be an end is a pause."""
+    max_hangover_ms: int = 750
+    """The longest wait. Longer pauses are rare, and by then silence feels broken.
+    Measured: at 800 the latest ends are known 40 ms later, no turn fewer is cut on
+    natural lines; at 700 0.2 to 0.5 points more are."""
+    accepted_risk: float = 0.010
+    """He is waited for until the chance that he still goes on is this."""
+    prior_pauses: float = 0.2
+    prior_ends: float = 1.2
+    """What is taken for known of a new caller, as silences heard: one in seven of those
+    that are suspected to be an end is a pause. Little is taken for known, so that the
+    first pause and the first ends without one count. Measured: with a risk of 0.025 and
+    one in four of 2.4 silences 1.1 to 1.6 points more turns are cut, and a caller who
+    never pauses is answered no sooner."""
     mean_pause_ms: int = 330
     prior_pause_lengths: float = 6.0
     """How long a pause that was suspected to be an end is in the mean, and as how many

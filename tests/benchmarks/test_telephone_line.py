@@ -70,3 +70,12 @@ def test_the_same_seed_gives_the_same_line() -> None:
         for _ in range(2)
     ]
     assert lines[0] == lines[1]
+
+
+def test_a_caller_who_does_not_hesitate_pauses_as_recorded() -> None:
+    caller = [recording(100, 900, 200, 600, 100)]
+    rng = np.random.default_rng(3)
+    line = make_line(rng, caller, caller, BACKGROUNDS[0], 30.0, hesitates=False)
+    assert {end - start for start, end in line.turns} == {1700 * 8}
+    line = make_line(np.random.default_rng(3), caller, caller, BACKGROUNDS[0], 30.0)
+    assert max(end - start for start, end in line.turns) > 1750 * 8
