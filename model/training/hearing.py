@@ -17,15 +17,21 @@ if TYPE_CHECKING:
     from model.ultravox.network import UltravoxModel
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ear:
-    """Encoder, projector and the two heads that teach them."""
+    """Encoder, projector and the two heads that teach them.
+
+    `word_table` (V, E): the vectors that stand for the words, as the embeddings were
+    when the ear first learnt them. The language model's own move on while it reads; an
+    ear that had to follow them each time would learn little else.
+    """
 
     network: UltravoxModel
     frame_head: FrameHead
     word_head: WordHead
     silence: int
     arithmetic: Arithmetic
+    word_table: Tensor | None = None
 
     def listen(
         self, batch: Batch, numbers: dict[str, float]
@@ -53,10 +59,10 @@ class Ear:
                 vectors[clip] = projected[row, : int(counts[row])]
         frame_loss, frame_right = self.frame_head(torch.cat(states), torch.cat(classes))
         ids, shares = mixtures(batch.heard, self.silence, device)
-        embeddings = network.language_model.get_input_embeddings().weight.detach()
-        word_loss, word_right = self.word_head(
-            torch.cat(vectors), embeddings, ids, shares
-        )
+        table = self.word_table
+        if table is None:
+            table = network.language_model.get_input_embeddings().weight.detach()
+        word_loss, word_right = self.word_head(torch.cat(vectors), table, ids, shares)
         numbers.update(
             frame=frame_loss.item(),
             frame_right=frame_right.item(),

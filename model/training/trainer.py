@@ -260,6 +260,7 @@ class Trainer:
             loss = loss + self._answers(given.imagined, vectors, numbers)
             clips += len(heard)
         if given.spoken is not None:
+            self._settle_words()
             ear_learns = self.stage == "heads" or self.step % options.ear_every == 0
             with nullcontext() if ear_learns else torch.no_grad():
                 vectors, heard_loss = self.listen(given.spoken, numbers)
@@ -269,6 +270,12 @@ class Trainer:
             clips += len(given.spoken.heard)
         numbers["clips"] = float(clips)
         return loss
+
+    def _settle_words(self) -> None:
+        """From the first clip on, what the ear gives for a word stays the same."""
+        if self._ear.word_table is None:
+            look_up = self.network.language_model.get_input_embeddings()
+            self._ear.word_table = look_up.weight.detach().clone()
 
     def _reading_loss(self, numbers: dict[str, float]) -> Tensor:
         """The language model alone, on what the ear gave; the ear stays as it is."""
@@ -361,6 +368,7 @@ class Trainer:
             "stage_began_step": self.stage_began_step,
             "spent_s": self.spent_s,
             "arithmetic": self.arithmetic.name,
+            "word_table": self._ear.word_table,
         }
         aside = self.folder / ".state.pt"
         torch.save(state, aside)
@@ -376,6 +384,7 @@ class Trainer:
         self.step, self.stage = state["step"], state["stage"]
         self.stage_began_step = state["stage_began_step"]
         self.spent_s = state["spent_s"]
+        self._ear.word_table = state.get("word_table")
         if self._chooses_arithmetic():
             self.arithmetic.dtype = Arithmetic.choose("cpu", state["arithmetic"]).dtype
 

@@ -104,6 +104,26 @@ def test_a_resumed_run_is_the_unbroken_one(corpus: Path, tmp_path: Path) -> None
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_what_the_ear_gives_for_a_word_stays_while_the_embeddings_move_on(
+    corpus: Path, tmp_path: Path
+) -> None:
+    trainer = Trainer(OPTIONS, tmp_path, corpus)
+    look_up = trainer.network.language_model.get_input_embeddings()
+    _steps(trainer, 4)
+    trainer.save()
+    assert torch.load(tmp_path / "state.pt")["word_table"] is None
+    _steps(trainer, 1)  # the first with a clip
+    table = look_up.weight.detach().clone()
+    _steps(trainer, 8)
+    assert not torch.equal(look_up.weight, table)
+    trainer.save()
+    assert torch.equal(torch.load(tmp_path / "state.pt")["word_table"], table)
+    resumed = Trainer(OPTIONS, tmp_path, corpus)
+    resumed.resume()
+    resumed.save()
+    assert torch.equal(torch.load(tmp_path / "state.pt")["word_table"], table)
+
+
 @pytest.mark.slow
 def test_other_processes_make_the_same_batches(corpus: Path, tmp_path: Path) -> None:
     alone = Trainer(replace(OPTIONS, max_steps=8), tmp_path / "a", corpus)
