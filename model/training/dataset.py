@@ -173,11 +173,17 @@ def spoken_batch(
     dialogues: Sequence[StoredDialogue],
     *,
     augment: bool = True,
+    noisy: bool = True,
     with_rows: bool = True,
     transcripts: float = 0.5,
     clips_a_group: int = 12,
 ) -> Batch:
-    """Stored dialogues as a step's input."""
+    """Stored dialogues as a step's input.
+
+    Args:
+        augment: trim silence, change voices, mask some of what is heard.
+        noisy: put new noise on some of the clips.
+    """
     heard: list[Heard] = []
     mels: list[np.ndarray[Any, Any]] = []
     phones: list[np.ndarray[Any, Any]] = []
@@ -207,7 +213,7 @@ def spoken_batch(
     groups = []
     for start in range(0, len(order), clips_a_group):
         chosen = order[start : start + clips_a_group]
-        groups.append(_pad(rng, chosen, mels, phones, augment=augment))
+        groups.append(_pad(rng, chosen, mels, phones, augment, noisy))
     return Batch(tuple(groups), tuple(heard), tuple(replies), tuple(transcript_rows))
 
 
@@ -262,8 +268,8 @@ def _pad(
     chosen: Sequence[int],
     mels: Sequence[np.ndarray[Any, Any]],
     phones: Sequence[np.ndarray[Any, Any]],
-    *,
     augment: bool,
+    noisy: bool,
 ) -> Audio:
     longest = -(-max(len(mels[i]) for i in chosen) // 32) * 32
     mel = np.zeros((len(chosen), longest, 80), np.float32)
@@ -271,10 +277,12 @@ def _pad(
     for row, i in enumerate(chosen):
         mel[row, : len(mels[i])] = mels[i]
         classes[row, : len(phones[i])] = phones[i]
+        own = mel[row, : len(mels[i])]
         if augment:
-            own = mel[row, : len(mels[i])]
             _another_voice(rng, own)
+        if noisy:
             add_noise(rng, own, mels)
+        if augment:
             _mask(rng, own)
     return Audio(
         np.ascontiguousarray(mel.transpose(0, 2, 1)),

@@ -140,6 +140,7 @@ def check(trainer: Trainer, folder: Path, num_dialogues: int = 60) -> dict[str, 
             random.Random(5),
             dialogues[:num_dialogues],
             augment=False,
+            noisy=False,
             transcripts=1.0,
         )
         vectors, _ = trainer.listen(batch, result)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import shutil
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -287,7 +288,7 @@ class Trainer:
         while kept.num_shards < min(1 + since // options.steps_a_heard_shard, len(own)):
             name = own[kept.num_shards]
             path = self.folder / f"heard-{self.stage_began_step}-{name}.pt"
-            kept.hear(self._batches.shard(name), path, self._hear)
+            kept.hear(self._batches.shard(name), path, partial(self._hear, name))
         rng = random.Random(f"{options.seed}-{self._input_number}-reading")
         batch, vectors = kept.batch(rng, options.read_a_step, options.spliced_a_step)
         numbers["clips"] = float(len(vectors))
@@ -295,13 +296,15 @@ class Trainer:
         return self._answers(batch, vectors, numbers, "heard_")
 
     @torch.no_grad()
-    def _hear(self, dialogues: Sequence[StoredDialogue]) -> list[Tensor]:
-        """Vectors of the dialogues' clips."""
+    def _hear(self, shard: str, dialogues: Sequence[StoredDialogue]) -> list[Tensor]:
+        """Vectors of the dialogues' clips; half of the time some get new noise."""
+        rng = random.Random(f"{shard}-{dialogues[0].clips[0].first_frame}")
         batch = spoken_batch(
             self.maker,
-            random.Random(0),
+            rng,
             dialogues,
             augment=False,
+            noisy=rng.random() < 0.5,
             with_rows=False,
             clips_a_group=self.options.clips_a_group,
         )

@@ -124,6 +124,29 @@ def test_what_the_ear_gives_for_a_word_stays_while_the_embeddings_move_on(
     assert torch.equal(torch.load(tmp_path / "state.pt")["word_table"], table)
 
 
+def test_some_of_what_is_read_was_heard_in_noise_and_always_the_same(
+    corpus: Path, tmp_path: Path
+) -> None:
+    trainer = Trainer(OPTIONS, tmp_path, corpus)
+    shards: dict[str, list[StoredDialogue]] = {}
+    read_corpus(corpus, shards)
+    spoken = shards["00000"][:6]
+    quiet = spoken_batch(
+        *(trainer.maker, random.Random(1), spoken),
+        augment=False,
+        noisy=False,
+        clips_a_group=OPTIONS.clips_a_group,
+    )
+    with torch.no_grad():
+        as_stored, _ = trainer.listen(quiet, {})
+    is_as_stored = [
+        all(map(torch.equal, trainer._hear(name, spoken), as_stored))
+        for name in "abcdefghijkl"
+    ]
+    assert 0 < sum(is_as_stored) < 12
+    assert all(map(torch.equal, trainer._hear("a", spoken), trainer._hear("a", spoken)))
+
+
 @pytest.mark.slow
 def test_other_processes_make_the_same_batches(corpus: Path, tmp_path: Path) -> None:
     alone = Trainer(replace(OPTIONS, max_steps=8), tmp_path / "a", corpus)
