@@ -83,9 +83,9 @@ class EndpointingOptions:
     """Speech so soon after an end: the turn was probably cut."""
     cut_pause_weight: float = 4.0
     """It then counts as so many pauses: whoever was cut once is not to be cut again.
-    Measured: 0.9 to 1.3 points fewer turns are cut than with 1.0, the median end is
-    known 2 to 35 ms later, the 95th percentile 15 to 55 ms, on hard lines 90 ms. So it
-    is worth more than a smaller `accepted_risk`, which makes everybody wait."""
+    Measured: 0.2 to 0.3 points fewer turns are cut than with 1.0, the mean end is known
+    8 to 22 ms later, the 95th percentile up to 47 ms on natural and 40 ms on hard
+    lines."""
 
     sure_probability: float = 0.8
     sure_hangover_ms: int = 280

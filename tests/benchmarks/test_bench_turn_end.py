@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,7 @@ def test_a_call_has_six_turns_and_its_pauses_lie_within_them() -> None:
     assert call.pauses_ms
     assert all(200 <= pause <= 1500 for pause in call.pauses_ms)
     length_s = len(call.pcm16) / 2 / RATE_HZ
-    gaps_s = [
-        later[0] - earlier[1]
-        for earlier, later in zip(call.turns, call.turns[1:], strict=False)
-    ]
+    gaps_s = [later[0] - earlier[1] for earlier, later in pairwise(call.turns)]
     assert all(1.9 < gap < 3.1 for gap in gaps_s)
     assert call.turns[-1][1] < length_s - 1.9
 
